@@ -1,0 +1,208 @@
+"""The learning dynamics of a prompt: one weight update per prefix, and the gradient steps between them [Sec. 3, Prop. 3.1]."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ctxblocks._blocks import ContextualBlock, Read
+from ctxblocks._errors import ArgumentError
+from ctxblocks._lowrank import LowRank
+from ctxblocks._numerics import dot, norm, widen
+from ctxblocks._plan import Block, Plan, blocks_of, check_problem, read_in, solvers_of
+from ctxblocks._records import STATIC, record
+from ctxblocks._solvers import LeastNorm, Solver
+from ctxblocks._stack import Stack
+from ctxblocks._update import ImplicitUpdate, one_of
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dynamics:
+    """`W_i = W_0 + ΔW(C_i)` for every prefix `C_i = [c_1 … c_i]`, `i = 0 … n`, factored [Eq. 6–9].
+
+    Attributes:
+        updates: `ΔW(C_i)` and `Δb'(C_i)`, batched `(…, n + 1)`.
+        outputs: `T(C_i, x) (…, n + 1, d)`, computed with the context.
+        base: what the block reads without context: `z (…, 1, d)` where it is the same for every prefix, else `(…, n + 1, d)`.
+        block: the block that all this belongs to.
+        solver: the solver of the updates.
+    """
+
+    updates: ImplicitUpdate
+    outputs: Tensor
+    base: Read
+    block: ContextualBlock = dataclasses.field(metadata=STATIC)
+    solver: Solver = dataclasses.field(metadata=STATIC)
+
+    def weights(self, reader: str | None = None) -> list[Tensor]:  # (m, d) each
+        """The weights `W_0` of all readers, or of the one named.
+
+        Raises:
+            ArgumentError: no reader has that name.
+        """
+        readers = self.block.network.readers
+        if reader is not None:
+            one_of("reader", reader, readers)
+            return [readers[reader].weight]
+        return [linear.weight for linear in readers.values()]
+
+    def updated_outputs(self) -> Tensor:  # (…, n + 1, d)
+        """`T_{W_i}(x)`: the query alone under every update; equals `outputs` [Cor. 2.5.1]."""
+        shape = self.outputs.shape
+        bypass = None if self.base.bypass is None else self.base.bypass.expand(shape)
+        return self.block.complete(Read(self.base.z.expand(shape), bypass), self.updates)
+
+    def marginal_norms(self, reader: str | None = None) -> Tensor:  # (…, n)
+        """`‖W_{i+1} − W_i‖_F`, `i = 0 … n − 1`, over the stack of all readers or the one named [Fig. 3].
+
+        Where the base read is the same for every prefix the change has rank one, and this is its spectral norm too;
+        elsewhere it has rank two and this is its Frobenius norm.
+        """
+        op = self.updates.operator
+        early, late = op.key[..., :-1, :], op.key[..., 1:, :]  # k_i, k_{i+1}
+        if self.steady:
+            step = op.direction[..., 1:, :] - op.direction[..., :-1, :]
+            return (self._read_norm(step, reader) * norm(late)).to(step.dtype)
+        # W(δ' k'ᵀ − δ kᵀ) with k' = c k + k⊥: the parts along k and k⊥ are orthogonal, so nothing cancels.
+        squares = dot(early, early)
+        along = dot(late, early) / torch.where(squares == 0, 1, squares)  # c
+        rest = widen(late) - along.unsqueeze(-1) * widen(early)  # k⊥
+        turned = along.unsqueeze(-1) * widen(op.direction[..., 1:, :]) - widen(op.direction[..., :-1, :])
+        parallel = self._read_norm(turned.to(op.key.dtype), reader) * norm(early)
+        across = self._read_norm(op.direction[..., 1:, :], reader) * norm(rest)
+        return norm(torch.stack([parallel, across], dim=-1)).to(op.key.dtype)
+
+    def _read_norm(self, direction: Tensor, reader: str | None) -> Tensor:  # (…, d) -> (…)
+        return norm(torch.cat([direction @ weight.mT for weight in self.weights(reader)], dim=-1))
+
+    def weight(self, i: int, reader: str | None = None) -> Tensor:  # (…, m, d)
+        """`W_i`, dense, of the one reader or the one named.
+
+        Raises:
+            ArgumentError: the network has several readers and none was named, or `i` is no prefix.
+        """
+        name = self._one_reader(reader)
+        self._check_step(i, 1)
+        weight = self.weights(name)[0]
+        return weight + self.updates[..., i].delta_weight(weight)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the base read is the same for every prefix, as in the first block."""
+        return self.base.z.shape[-2] == 1
+
+    @property
+    def step_size(self) -> Tensor:  # (…)
+        """`h = 1 / ‖z‖²`, `z` the read without context [Prop. 3.1].
+
+        Raises:
+            ArgumentError: the base read depends on the prefix, or the solver is not `LeastNorm`.
+        """
+        self._check_gradient()
+        squares = dot(self.base.z[..., 0, :], self.base.z[..., 0, :])
+        return squares.reciprocal().to(self.outputs.dtype)
+
+    def gradient(self, i: int, reader: str | None = None) -> LowRank:  # (…, m, d)
+        """`∇_W L_i = Δ_i = W_0 (z_i − z_{i+1}) z_0ᵀ`, so that `W_{i+1} = W_i − h Δ_i` [Prop. 3.1, Eq. 10]; `i = 0 … n − 1`.
+
+        Raises:
+            ArgumentError: the base read depends on the prefix, the solver is not `LeastNorm`, or there is no step `i`.
+        """
+        self._check_gradient()
+        self._check_step(i, 0)
+        direction = self.updates.operator.direction
+        step = direction[..., i, :] - direction[..., i + 1, :]
+        columns = torch.cat([step @ weight.mT for weight in self.weights(reader)], dim=-1)
+        return LowRank(columns.unsqueeze(-1), self.base.z[..., 0, :].unsqueeze(-2))
+
+    def loss(self, i: int, reader: str | None = None) -> Tensor:  # (…)
+        """`L_i(W_i) = trace(Δ_iᵀ W_i)`, the loss whose gradient step `i` takes [Prop. 3.1]; over the stack of readers."""
+        gradient = self.gradient(i, reader)
+        z, op = self.base.z[..., 0, :], self.updates[..., i].operator
+        moved = torch.cat([op.apply(z) @ weight.mT for weight in self.weights(reader)], dim=-1)  # W_i z_0
+        return dot(gradient.columns.squeeze(-1), moved).to(z.dtype)
+
+    def _one_reader(self, reader: str | None) -> str:
+        readers = list(self.block.network.readers)
+        if reader is None and len(readers) > 1:
+            raise ArgumentError(
+                f"reader: got none, needs one of {', '.join(map(repr, readers))}, since there are several"
+            )
+        return readers[0] if reader is None else reader
+
+    def _check_step(self, i: int, extra: int) -> None:
+        steps = self.outputs.shape[-2] - 1 + extra
+        if not 0 <= i < steps:
+            raise ArgumentError(f"i: got {i}, needs 0 ≤ i < {steps}")
+
+    def _check_gradient(self) -> None:
+        if not self.block.reads_context:
+            raise ArgumentError(
+                "gradient: the network of a parallel block reads no context, so its weights do not move; read .updates.shift"
+            )
+        if not self.steady:
+            raise ArgumentError(
+                "gradient: got a block whose base read depends on the prefix, needs a constant one (the first block of a stack); "
+                "use marginal_norms() and updates, which hold everywhere"
+            )
+        if not isinstance(self.solver, LeastNorm):
+            raise ArgumentError(
+                f"gradient: got updates by {type(self.solver).__name__}, needs LeastNorm(), Proposition 3.1's"
+            )
+
+
+def dynamics(
+    block: Block,
+    query: Tensor,  # (…, d)
+    context: Tensor,  # (…, n, d_context)
+    *,
+    solver: Solver | Sequence[Solver] = LeastNorm(),
+    check: bool = True,
+) -> Dynamics | list[Dynamics]:
+    """Every prefix's update at once [Sec. 3, Prop. 3.1]; of a `Stack`, one `Dynamics` for each block.
+
+    In a stack the `n + 1` copies of the query run side by side over one pass of the context.
+
+    Args:
+        block: a block or a `Stack`.
+        query: `x`.
+        context: `C = [c_1 … c_n]`.
+        solver: which of all exact updates; one, or one for each block.
+        check: whether to look at values.
+
+    Raises:
+        ShapeError, DtypeError, DeviceError: the arguments do not fit the block or each other.
+        NonFiniteError: query or context hold NaN or infinity.
+        DegenerateQueryError: the read without context is zero; `Augmented()` has an update there.
+    """
+    plan = Plan(check=check)
+    check_problem(block, query, context, plan)
+    blocks, solvers = blocks_of(block), solvers_of(block, solver)
+    query, context, found = read_in(block, query), read_in(block, context), []
+    copies = alone = query.unsqueeze(-2)  # (…, 1 or n + 1, d)
+    for number, (each, one) in enumerate(zip(blocks, solvers, strict=True)):
+        full = _prefix_reads(each, copies, context)
+        base = each.contextualize(alone, each.no_tokens(alone))
+        wide = Read(
+            base.z.expand_as(full.z),
+            None if full.bypass is None or base.bypass is None else base.bypass.expand_as(full.z),
+        )
+        update, copies = plan.update(each, one, wide, full), each.complete(full)
+        found.append(Dynamics(update, copies, base, each, one))
+        if number + 1 < len(blocks):
+            alone, context = each.complete(wide, update), each.sequence(context)
+    return found if isinstance(block, Stack) else found[0]
+
+
+def _prefix_reads(
+    block: ContextualBlock,
+    copies: Tensor,  # (…, 1 or n + 1, d)
+    context: Tensor,  # (…, n, d_context)
+) -> Read:
+    """The reads of every prefix: of one query where its copies are still the same, else of each copy."""
+    if copies.shape[-2] != 1 or context.shape[-2] == 0:
+        return block.contextualize_causal(copies, context)
+    mixed = block.layer.prefixes(block.enter(copies.squeeze(-2)), block.enter(context))
+    return block.split(copies.expand_as(mixed), mixed)

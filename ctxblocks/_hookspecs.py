@@ -1,0 +1,31 @@
+"""The hooks that a plugin may implement.
+
+A plugin is a module with at least one function that bears the name of a hook and the marker `hookimpl`:
+
+    from ctxblocks import LayerSpec, hookimpl
+
+    @hookimpl
+    def ctxblocks_layers() -> list[LayerSpec]:
+        return [LayerSpec(name="ema", summary="An exponential moving average.", config=EmaConfig, build=Ema)]
+
+A distribution announces the module in its `pyproject.toml`, and installing it is all that a user does:
+
+    [project.entry-points.ctxblocks]
+    ema = "my_package"
+
+Without a distribution, `ctxblocks.registry().register(module)` serves the running process.
+
+Hooks are plural nouns, take no argument and return a list of value objects. They are called once, when the plugin is
+loaded, and nothing is loaded before the first `registry()`, `create(…)` or `ctxblocks layers`. A hook should be cheap:
+what it returns says how to build a layer and builds none.
+"""
+
+from ctxblocks._specs import LayerSpec, hookspec
+
+
+@hookspec
+def ctxblocks_layers() -> list[LayerSpec]:  # type: ignore[empty-body]
+    """The contextual layers of this plugin.
+
+    Every name must be free: two plugins that provide one name are an error that names both, and neither gets it.
+    """

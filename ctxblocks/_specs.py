@@ -1,0 +1,75 @@
+"""Value objects that plugins return, and the markers of their hooks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pluggy
+
+from ctxblocks._errors import ArgumentError
+
+PROJECT = "ctxblocks"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@attrs.frozen(kw_only=True)
+class Traits:
+    """Claims about a layer; each switches on a test of the conformance suite.
+
+    Attributes:
+        permutation_invariant: no permutation of the context changes the output.
+        additive: `δ(C₁C₂) = δ(C₁) + δ(C₂)`, the context vectors of two segments add up.
+        windowed: `w`: the output depends on the last `w` context tokens only; None claims nothing.
+        positional: some permutation of some context changes the output.
+    """
+
+    permutation_invariant: bool = False
+    additive: bool = False
+    windowed: int | None = None
+    positional: bool = False
+
+
+def _no_claims(config: Any) -> Traits:
+    return Traits()
+
+
+def _takes_width(config: Any) -> bool:
+    return isinstance(config, type) and attrs.has(config) and "width" in attrs.fields_dict(config)
+
+
+@attrs.frozen(kw_only=True)
+class LayerSpec:
+    """A layer as a plugin announces it from its `ctxblocks_layers` hook.
+
+    Attributes:
+        name: how users call it, in lower case with hyphens.
+        summary: one line.
+        config: a frozen attrs class with at least `width`; every other field has a default.
+        build: `build(config)` returns the `ContextualLayer`, in the default dtype.
+        examples: the configurations that the conformance suite tries; by default one of width 4.
+        traits: `traits(config)`, the claims that hold for that configuration; by default none.
+    """
+
+    name: str = attrs.field()
+    summary: str
+    build: Callable[[Any], Any]
+    config: type[Any]
+    examples: tuple[Any, ...] = attrs.field(converter=tuple, factory=tuple)
+    traits: Callable[[Any], Traits] = _no_claims
+
+    @name.validator
+    def _check_name(self, attribute: Any, value: str) -> None:
+        if not value or value != value.lower() or any(c.isspace() or c == "_" for c in value):
+            raise ArgumentError(
+                f"LayerSpec: got the name {value!r}, needs lower case with hyphens, such as 'self-attention'"
+            )
+
+    def __attrs_post_init__(self) -> None:
+        """Check the configuration class, and fall back to one example of width 4."""
+        if not _takes_width(self.config):
+            raise ArgumentError(
+                f"LayerSpec {self.name!r}: got config {self.config!r}, needs a frozen attrs class with a field 'width'"
+            )
+        if not self.examples:
+            object.__setattr__(self, "examples", (self.config(width=4),))

@@ -1,0 +1,11 @@
+"""Softmax attention as contextual layers: `self-attention` and `local-attention`."""
+
+from ctxblocks_attention._specs import local_attention, self_attention
+
+from ctxblocks import LayerSpec, hookimpl
+
+
+@hookimpl
+def ctxblocks_layers() -> list[LayerSpec]:
+    """The layers of this plugin."""
+    return [self_attention(), local_attention()]

@@ -1,0 +1,10 @@
+"""The layers `linear-attention` and `delta-rule`: contexts held in one matrix for each head."""
+
+from ctxblocks import LayerSpec, hookimpl
+from ctxblocks_linear_attention._specs import DELTA_RULE, LINEAR_ATTENTION
+
+
+@hookimpl
+def ctxblocks_layers() -> list[LayerSpec]:
+    """The layers of this plugin."""
+    return [LINEAR_ATTENTION, DELTA_RULE]

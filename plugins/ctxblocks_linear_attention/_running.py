@@ -1,0 +1,114 @@
+"""Heads, and running sums along the tokens."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+
+
+def widen(x: Tensor) -> Tensor:
+    """`x` in the dtype in which its sums are carried: float32 for half types, else its own."""
+    return x.to(_WIDE.get(x.dtype, x.dtype))
+
+
+def split_heads(
+    x: Tensor,  # (…, n, heads·e)
+    heads: int,
+) -> Tensor:  # (…, heads, n, e)
+    """Each head's part of every token."""
+    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+
+
+def join_heads(
+    x: Tensor,  # (…, heads, n, e)
+) -> Tensor:  # (…, n, heads·e)
+    """The heads' parts side by side: the reverse of `split_heads`."""
+    return x.transpose(-2, -3).flatten(-2)
+
+
+def powers(
+    log_decay: Tensor,  # (heads, 1), float64
+    exponents: Tensor,  # (n,)
+    dtype: torch.dtype,
+) -> Tensor:  # (heads, n)
+    """`γ` to each exponent, for each head; taken in float64, since a rounded `γ` is off by `m` roundings at `γᵐ`."""
+    return torch.exp(log_decay * exponents).to(dtype)
+
+
+def triangle(
+    n: int,
+    log_decay: Tensor | None,  # (heads, 1), float64
+    like: Tensor,
+) -> Tensor:  # (n, n), or (heads, n, n) with decay
+    """`γ^(i − j)` where `j ≤ i`, else 0; `γ = 1` without decay."""
+    if log_decay is None:
+        return torch.ones(n, n, dtype=like.dtype, device=like.device).tril()
+    index = torch.arange(n, device=like.device)
+    lag = (index[:, None] - index).clamp(min=0)
+    return powers(log_decay, index, like.dtype)[:, lag].tril()
+
+
+def running_sum(
+    x: Tensor,  # (…, heads, n, e)
+    log_decay: Tensor | None,  # (heads, 1), float64
+    chunk: int,
+) -> Tensor:  # (…, heads, n, e)
+    """`y_i = γ y_{i−1} + x_i`: triangles of `chunk` tokens, and the same function over the chunks' totals."""
+    n = x.shape[-2]
+    if n <= chunk:
+        return triangle(n, log_decay, x) @ x
+    count = -(-n // chunk)
+    blocks = F.pad(x, (0, 0, 0, count * chunk - n)).unflatten(-2, (count, chunk))  # (…, heads, count, chunk, e)
+    within = triangle(chunk, log_decay, x)
+    local = (within if log_decay is None else within.unsqueeze(-3)) @ blocks
+    totals = running_sum(local[..., -1, :], None if log_decay is None else log_decay * chunk, chunk)
+    before = F.pad(totals[..., :-1, :], (0, 0, 1, 0)).unsqueeze(-2)  # what each chunk finds: (…, heads, count, 1, e)
+    if log_decay is not None:
+        fade = powers(log_decay, torch.arange(1, chunk + 1, device=x.device), x.dtype)
+        before = fade[:, None, :, None] * before
+    return (local + before).flatten(-3, -2)[..., :n, :]
+
+
+def linear_scan(
+    q: Tensor,  # (…, heads, n, e)
+    k: Tensor,  # (…, heads, n, e)
+    v: Tensor,  # (…, heads, n, f)
+    log_decay: Tensor | None,  # (heads, 1), float64
+    chunk: int,
+) -> Tensor:  # (…, heads, n, f)
+    """`o_i = Σ_{j ≤ i} γ^(i−j) (q_i·k_j) v_j`: a triangle within each chunk, and `S = Σ γ^(…) k_j v_jᵀ` for those before."""
+    n = k.shape[-2]
+    mask = triangle(min(n, chunk), log_decay, k)
+    steps = torch.arange(1, min(n, chunk) + 1, device=k.device)
+    fade = None if log_decay is None else powers(log_decay, steps, k.dtype).unsqueeze(-1)  # (heads, c, 1): γ … γᶜ
+    state = None
+    rows = []
+    for start in range(0, max(n, 1), chunk):
+        stop = min(start + chunk, n)
+        c = stop - start
+        queries, keys, values = (x[..., start:stop, :] for x in (q, k, v))
+        row = (queries @ keys.transpose(-2, -1) * mask[..., :c, :c]) @ values
+        if state is not None:
+            before = queries @ state
+            row = row + (before if fade is None else fade[:, :c] * before)
+        rows.append(row)
+        if stop < n:
+            state = _advance(state, keys, values, mask, fade)
+    return torch.cat(rows, dim=-2)
+
+
+def _advance(
+    state: Tensor | None,  # (…, heads, e, f)
+    keys: Tensor,  # (…, heads, c, e)
+    values: Tensor,  # (…, heads, c, f)
+    mask: Tensor,  # (heads, c, c)
+    fade: Tensor | None,  # (heads, c, 1)
+) -> Tensor:  # (…, heads, e, f)
+    """The state after one more full chunk: `γᶜ S + Σ_j γ^(c−j) k_j v_jᵀ`."""
+    if fade is not None:
+        keys = keys * mask[:, -1, :].unsqueeze(-1)  # the triangle's last row holds γ^(c−j)
+    added = keys.transpose(-2, -1) @ values
+    if state is None:
+        return added
+    return added + (state if fade is None else fade[:, -1:] * state)

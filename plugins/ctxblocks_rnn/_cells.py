@@ -1,0 +1,102 @@
+"""The recurrent layers: Elman's RNN, the gated recurrent unit and the long short-term memory, as torch defines them."""
+
+import attrs
+import torch
+from torch import Tensor
+
+from ctxblocks import ArgumentError
+from ctxblocks_rnn._recurrent import Fused, RecurrentConfig, RecurrentLayer, State
+from ctxblocks_rnn._scan import scan
+
+
+@attrs.frozen(kw_only=True)
+class RNNConfig(RecurrentConfig):
+    """An Elman RNN.
+
+    Attributes:
+        nonlinearity: "tanh" or "relu".
+    """
+
+    nonlinearity: str = "tanh"
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse other nonlinearities."""
+        super().__attrs_post_init__()
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise ArgumentError(
+                f"RNNConfig: got nonlinearity={self.nonlinearity!r}, needs 'tanh' or 'relu'; choose one of the two"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class GRUConfig(RecurrentConfig):
+    """A gated recurrent unit."""
+
+
+@attrs.frozen(kw_only=True)
+class LSTMConfig(RecurrentConfig):
+    """A long short-term memory."""
+
+
+class RNN(RecurrentLayer):
+    """`h_t = tanh(U c_t + V h_{t−1})`, or relu for tanh."""
+
+    def __init__(self, config: RNNConfig) -> None:
+        super().__init__(config, f"RNN_{config.nonlinearity.upper()}")
+        self.nonlinearity = config.nonlinearity
+
+    def gates(self, inputs: Tensor, recurrent: Tensor, state: State) -> State:
+        """The nonlinearity of the two products' sum."""
+        total = inputs + recurrent
+        return (torch.tanh(total) if self.nonlinearity == "tanh" else torch.relu(total),)
+
+    def fused(self) -> Fused:
+        """`torch.rnn_tanh` or `torch.rnn_relu`."""
+        return torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
+
+
+class GRU(RecurrentLayer):
+    """`h_t = p + z ⊙ (h_{t−1} − p)`, `p = tanh((U c_t)_p + r ⊙ (V h_{t−1})_p)`, with gates `z` (update) and `r` (reset)."""
+
+    def __init__(self, config: GRUConfig) -> None:
+        super().__init__(config, "GRU")
+
+    def gates(self, inputs: Tensor, recurrent: Tensor, state: State) -> State:
+        """Reset and update gates, candidate, and their blend with the previous output."""
+        (before,) = state
+        input_reset, input_update, input_new = inputs.chunk(3, dim=-1)
+        hidden_reset, hidden_update, hidden_new = recurrent.chunk(3, dim=-1)
+        reset = torch.sigmoid(input_reset + hidden_reset)
+        update = torch.sigmoid(input_update + hidden_update)
+        new = torch.tanh(input_new + reset * hidden_new)
+        return (new + update * (before - new),)
+
+    def fused(self) -> Fused:
+        """`torch.gru`."""
+        return torch.gru
+
+
+class LSTM(RecurrentLayer):
+    """`h_t = o ⊙ tanh(m_t)`, `m_t = f ⊙ m_{t−1} + i ⊙ g`: input, forget and output gates, candidate `g`, memory `m`."""
+
+    def __init__(self, config: LSTMConfig) -> None:
+        super().__init__(config, "LSTM", parts=2)
+
+    def gates(self, inputs: Tensor, recurrent: Tensor, state: State) -> State:
+        """The memory's update and the output that the output gate lets through."""
+        _, memory = state
+        enter, forget, new, leave = (inputs + recurrent).chunk(4, dim=-1)
+        memory = torch.addcmul(torch.sigmoid(enter) * torch.tanh(new), torch.sigmoid(forget), memory)
+        return torch.sigmoid(leave) * torch.tanh(memory), memory
+
+    def complete(self, tokens: Tensor, recurrent: Tensor, outputs: Tensor) -> State:
+        """The memories `m_0 … m_n`, which torch's pass keeps to itself, from the gates of all steps at once."""
+        hidden = outputs.shape[-1]
+        total = self.input_product(tokens, 3 * hidden) + recurrent[..., :-1, : 3 * hidden]  # not the output gate
+        enter, forget = torch.sigmoid(total[..., : 2 * hidden]).chunk(2, dim=-1)
+        memories = scan(forget, enter * torch.tanh(total[..., 2 * hidden :]))
+        return outputs, torch.cat([torch.zeros_like(outputs[..., :1, :]), memories], dim=-2)
+
+    def fused(self) -> Fused:
+        """`torch.lstm`."""
+        return torch.lstm

@@ -1,0 +1,211 @@
+"""What RNN, GRU and LSTM share: one fused pass over the tokens, then one batched cell step with the queries.
+
+A cell's step splits into a product with the token, a product with the previous output, and elementwise gates:
+`s_t = gates(U c_t, V h_{t−1}, s_{t−1})` with `h` the first part of the state `s`, and `s_0 = 0`. So `A(C_i, q_i)`
+for all `i` takes the outputs `h_0 … h_n` of one pass over the context, and one step for all queries at once.
+"""
+
+import abc
+import math
+from collections.abc import Callable
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ctxblocks import ArgumentError, ProjectedLayer, inside_transform
+
+State = tuple[Tensor, ...]  # each (…, hidden); the first is the cell's output
+Fused = Callable[..., tuple[Tensor, ...]]
+
+
+@attrs.frozen(kw_only=True)
+class RecurrentConfig:
+    """What every recurrent layer needs.
+
+    Attributes:
+        width: of the query and of the output.
+        hidden: of the state; `width` if None.
+        bias: whether the cell has biases. The projection has none.
+    """
+
+    width: int
+    hidden: int | None = None
+    bias: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse sizes below one."""
+        for name, size in (("width", self.width), ("hidden", self.state_width)):
+            if size < 1:
+                raise ArgumentError(
+                    f"{type(self).__name__}: got {name}={size}, needs at least 1; give {name} a positive size"
+                )
+
+    @property
+    def state_width(self) -> int:
+        """Hidden units of the cell."""
+        return self.width if self.hidden is None else self.hidden
+
+
+class RecurrentLayer(ProjectedLayer):
+    """`mix(x, C)` is the output of a recurrent cell that has read `c_1 … c_n` and then `x`, from a zero state.
+
+    Args:
+        config: sizes.
+        mode: torch's name of the cell.
+        parts: tensors in a state.
+    """
+
+    def __init__(self, config: RecurrentConfig, mode: str, parts: int = 1) -> None:
+        super().__init__(config.width)
+        # not nn.RNN and its kin, which torch.compile refuses to read
+        self.recurrence = nn.RNNBase(mode, config.width, config.state_width, bias=config.bias, batch_first=True)
+        self.projection = nn.Linear(config.state_width, config.width, bias=False)
+        self.parts = parts
+
+    @abc.abstractmethod
+    def gates(
+        self,
+        inputs: Tensor,  # (…, g·hidden): U c_t
+        recurrent: Tensor,  # (…, g·hidden): V h_{t−1}
+        state: State,  # each (…, hidden): s_{t−1}
+    ) -> State:  # each (…, hidden)
+        """The elementwise part of one step of the cell."""
+
+    @abc.abstractmethod
+    def fused(self) -> Fused:
+        """Torch's function for a pass over all tokens."""
+
+    def complete(
+        self,
+        tokens: Tensor,  # (…, n, d): c_1 … c_n
+        recurrent: Tensor,  # (…, n + 1, g·hidden): V h_0 … V h_n
+        outputs: Tensor,  # (…, n + 1, hidden): h_0 … h_n
+    ) -> State:  # each (…, n + 1, hidden)
+        """The states `s_0 … s_n` of which the outputs are known; by default the outputs are all there is."""
+        return (outputs,)
+
+    def mix(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, hidden)
+        """The cell's output after the context and the query."""
+        return self.outputs(torch.cat([context, query.unsqueeze(-2)], dim=-2))[..., -1, :]
+
+    def causal(
+        self,
+        queries: Tensor,  # (…, n + 1, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """One pass over the context, then one step for all queries; see `ContextualLayer.causal`."""
+        self.check_causal(queries, context)
+        return self._after_context(queries, context)
+
+    def prefixes(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """As `causal`, with the query's product taken once; see `ContextualLayer.prefixes`."""
+        self.check_call(query, context)
+        return self._after_context(query.unsqueeze(-2), context)
+
+    def suffixes(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`n` steps, in each of which all suffixes that have begun advance together; see `ContextualLayer.suffixes`."""
+        self.check_call(query, context)
+        fresh = self.zero_state(query.unsqueeze(-2))
+        state = fresh
+        for inputs in self.input_product(context).unbind(-2):
+            advanced = self.step(inputs.unsqueeze(-2), state)
+            state = tuple(torch.cat(pair, dim=-2) for pair in zip(advanced, fresh, strict=True))
+        found: Tensor = self.projection(self.step(self.input_product(query).unsqueeze(-2), state)[0])
+        return found
+
+    def sequence(
+        self,
+        tokens: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n, d)
+        """One pass over the tokens; see `ContextualLayer.sequence`."""
+        self.check_sequence(tokens)
+        found: Tensor = self.projection(self.outputs(tokens))
+        return found
+
+    def outputs(
+        self,
+        tokens: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n, hidden)
+        """`h_1 … h_n`: torch's fused pass, or inside a transform, where torch has none, the loop over cells."""
+        if inside_transform() or tokens.numel() == 0:
+            return self.looped(tokens)
+        flat = tokens.reshape(math.prod(tokens.shape[:-2]), *tokens.shape[-2:])
+        start = tuple(part.unsqueeze(0) for part in self.zero_state(flat[:, 0]))
+        weights = [w for pair in zip(self._pair("ih"), self._pair("hh"), strict=True) for w in pair]
+        bias = self.recurrence.bias
+        # train=True keeps what a backward pass needs also in eval mode; dropout, the other meaning of it, is 0
+        found = self.fused()(flat, start[0] if self.parts == 1 else start, weights, bias, 1, 0.0, True, False, True)
+        return found[0].reshape(*tokens.shape[:-1], -1)
+
+    def looped(
+        self,
+        tokens: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n, hidden)
+        """`h_1 … h_n` from one cell step per token, in plain operations."""
+        state = self.zero_state(tokens[..., :0, :].sum(-2))
+        rows = []
+        for inputs in self.input_product(tokens).unbind(-2):
+            state = self.step(inputs, state)
+            rows.append(state[0])
+        return torch.stack(rows, dim=-2) if rows else tokens.new_zeros(*tokens.shape[:-1], self.projection.in_features)
+
+    def step(
+        self,
+        inputs: Tensor,  # (…, g·hidden): U c_t
+        state: State,  # each (…, hidden)
+    ) -> State:  # each (…, hidden)
+        """One step of the cell."""
+        return self.gates(inputs, self.hidden_product(state[0]), state)
+
+    def input_product(
+        self,
+        tokens: Tensor,  # (…, d)
+        rows: int | None = None,
+    ) -> Tensor:  # (…, g·hidden), or its first `rows` entries
+        """`U c + b`."""
+        return F.linear(tokens, *(part[:rows] for part in self._pair("ih")))
+
+    def hidden_product(
+        self,
+        outputs: Tensor,  # (…, hidden)
+    ) -> Tensor:  # (…, g·hidden)
+        """`V h + b`."""
+        return F.linear(outputs, *self._pair("hh"))
+
+    def zero_state(
+        self,
+        like: Tensor,  # (…, d)
+    ) -> State:  # each (…, hidden)
+        """`s_0`, for the batch shape of `like`."""
+        return (like.new_zeros(*like.shape[:-1], self.projection.in_features),) * self.parts
+
+    def _after_context(
+        self,
+        queries: Tensor,  # (…, n + 1 or 1, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        start = self.zero_state(queries[..., :1, :])[0]
+        outputs = torch.cat([start, self.outputs(context)], dim=-2)
+        recurrent = self.hidden_product(outputs)
+        state = self.complete(context, recurrent, outputs)
+        found: Tensor = self.projection(self.gates(self.input_product(queries), recurrent, state)[0])
+        return found
+
+    def _pair(self, product: str) -> list[Tensor]:
+        """The weight of the input ("ih") or hidden ("hh") product, and its bias if there is one."""
+        names = ("weight", "bias") if self.recurrence.bias else ("weight",)
+        return [getattr(self.recurrence, f"{name}_{product}_l0") for name in names]

@@ -1,0 +1,62 @@
+"""The chunked scan of a state space with one scalar decay per head (structured state space duality).
+
+`S_i = e^{a_i} S_{i−1} + B_i u_iᵀ` is read as `C_iᵀ S_i`. Inside a chunk that is attention without softmax, `B` the keys and the
+decays a mask; what came before the chunk enters through the state at its start. Source: Dao and Gu, *Transformers are SSMs*
+(arXiv 2405.21060), Section 6.
+"""
+
+import torch
+from torch import Tensor
+
+
+def decay(
+    log_decay: Tensor,  # (…), float64
+    dtype: torch.dtype,
+) -> Tensor:  # (…)
+    """`e^a` in `dtype`, `a ≤ 0`, kept from underflow: below the floor it is negligible in every sum, and `exp` slows down."""
+    return log_decay.to(dtype).clamp(floor(dtype), 0.0).exp()
+
+
+def floor(dtype: torch.dtype) -> float:
+    """The least exponent that `decay` takes."""
+    return -300.0 if dtype == torch.float64 else -60.0
+
+
+def read_states(
+    values: Tensor,  # (…, g, n, k, p): u, of k heads in each of g groups
+    keys: Tensor,  # (…, g, n, s): B
+    readers: Tensor,  # (…, g, n, s): C
+    log_decay: Tensor,  # (…, g, k, n): a ≤ 0, float64
+    chunk: int,
+) -> Tensor:  # (…, g, n, k, p)
+    """`C_iᵀ S_i` for `i = 1 … n`, from `S_0 = 0`."""
+    state = keys.transpose(-1, -2)[..., :0] @ values.flatten(-2)[..., :0, :]  # (…, g, s, k·p) of zeros
+    rows = []
+    for start in range(0, values.shape[-3], chunk):
+        part = slice(start, start + chunk)
+        u, B, C = values[..., part, :, :], keys[..., part, :], readers[..., part, :]
+        total = log_decay[..., part].cumsum(-1)  # (…, g, k, q)
+        rows.append(_near(u, B, C, total) + _far(u, C, state, total))
+        if start + chunk < values.shape[-3]:
+            state = _carry(u, B, state, total)
+    return torch.cat(rows, dim=-3) if rows else values
+
+
+def _near(u: Tensor, B: Tensor, C: Tensor, total: Tensor) -> Tensor:
+    """What a chunk's rows read from tokens of the same chunk."""
+    scores = (C @ B.transpose(-1, -2)).tril()  # (…, g, q, q)
+    mask = decay(total.unsqueeze(-1) - total.unsqueeze(-2), u.dtype)  # (…, g, k, q, q)
+    return ((scores.unsqueeze(-3) * mask) @ u.transpose(-3, -2)).transpose(-3, -2)
+
+
+def _far(u: Tensor, C: Tensor, state: Tensor, total: Tensor) -> Tensor:
+    """What they read from the state at the chunk's start."""
+    return (C @ state).unflatten(-1, u.shape[-2:]) * decay(total, u.dtype).transpose(-1, -2).unsqueeze(-1)
+
+
+def _carry(u: Tensor, B: Tensor, state: Tensor, total: Tensor) -> Tensor:
+    """The state at the chunk's end."""
+    last = total[..., -1:]  # (…, g, k, 1)
+    left = decay(last - total, u.dtype).transpose(-1, -2).unsqueeze(-1)  # (…, g, q, k, 1)
+    kept = decay(last, u.dtype).transpose(-1, -2).unsqueeze(-1)  # (…, g, 1, k, 1)
+    return (state.unflatten(-1, u.shape[-2:]) * kept).flatten(-2) + B.transpose(-1, -2) @ (u * left).flatten(-2)
