@@ -11,6 +11,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
+from ctxblocks._checks import check_batch
 from ctxblocks._errors import ArgumentError, ShapeError
 from ctxblocks._layer import ContextualLayer, ProjectedLayer
 from ctxblocks._networks import Network
@@ -140,9 +141,10 @@ class ContextualBlock(nn.Module, abc.ABC):
         context = self.no_tokens(query) if context is None else context
         if update is None:
             return self.complete(self.contextualize(query, context))
-        self.check_update(update)
         if update.per_token:
             update = update[..., -1]
+        self.check_update(update)
+        check_batch("update", update.operator.key, query)
         if update.site == "out-proj":
             return self.complete(self.contextualize(query, context, update.operator))
         return self.complete(self.contextualize(query, context), update)
@@ -156,6 +158,7 @@ class ContextualBlock(nn.Module, abc.ABC):
         if update is None:
             return self.complete(self.contextualize_tokens(tokens))
         self.check_update(update)
+        check_batch("update", update.operator.key, tokens)
         if update.site == "network":
             return self.complete(self.contextualize_tokens(tokens), update)
         rows = [self(tokens[..., i, :], tokens[..., :i, :], update[..., i]) for i in range(tokens.shape[-2])]

@@ -68,11 +68,13 @@ def check_tokens(name: str, got: Tensor, query: Tensor, width: int) -> None:
     check_like(name, got, query, "the query")
 
 
-def check_call(layer: nn.Module, query: Tensor, context: Tensor, width: int, context_width: int) -> None:
-    """Raise unless `layer(query, context)` is well formed."""
+def check_call(
+    module: nn.Module, query: Tensor, context: Tensor, width: int, context_width: int, name: str = "context"
+) -> None:
+    """Raise unless `module(query, context)` is well formed."""
     check_vector("query", query, width)
-    check_module("query", query, layer)
-    check_tokens("context", context, query, context_width)
+    check_module("query", query, module)
+    check_tokens(name, context, query, context_width)
 
 
 def check_causal(layer: nn.Module, queries: Tensor, context: Tensor, width: int, context_width: int) -> None:
@@ -96,6 +98,18 @@ def check_sequence(layer: nn.Module, tokens: Tensor, width: int) -> None:
     if tokens.dim() < 2:
         raise ShapeError(
             f"tokens: got shape {tuple(tokens.shape)}, needs (…, n, {width}); add the axis of tokens with [None]"
+        )
+
+
+def check_batch(name: str, got: Tensor, wanted: Tensor) -> None:
+    """Raise unless the batch shapes of `got (…, p)` and `wanted (…, q)` broadcast together, in one dtype on one device."""
+    check_like(name, got, wanted, "the query")
+    batch, needed = got.shape[:-1], wanted.shape[:-1]
+    pairs = zip(reversed(batch), reversed(needed), strict=False)
+    if any(mine != theirs and 1 not in (mine, theirs) for mine, theirs in pairs):
+        raise ShapeError(
+            f"{name}: got batch shape {tuple(batch)}, needs one that broadcasts with {tuple(needed)}, the query's; "
+            f"take a part of it by indexing, or give the query the same batch dimensions"
         )
 
 

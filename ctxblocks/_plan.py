@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks._blocks import ContextualBlock, Read
-from ctxblocks._checks import check_call, check_finite, check_tokens, check_vector, inside_transform
+from ctxblocks._checks import check_call, check_finite, inside_transform
 from ctxblocks._errors import ArgumentError, DegenerateQueryError
 from ctxblocks._operator import ContextOperator
 from ctxblocks._solvers import Solver
@@ -80,10 +80,9 @@ def check_problem(block: Block, query: Tensor, context: Tensor, plan: Plan, name
         one_of("place", plan.place, ("output-bias", "last-layer", "post-norm"))
         each.check_update(ImplicitUpdate(_probe(each, plan), None, plan.site, plan.place))
     if isinstance(block, Stack):
-        check_vector("query", query, query.shape[-1] if query.dim() else 1)
-        check_tokens(name, context, query, query.shape[-1])
+        block.check_call(query, context, name)
     else:
-        check_call(block.layer, query, context, block.width, block.layer.context_width)
+        check_call(block.layer, query, context, block.width, block.layer.context_width, name)
     if plan.check and not inside_transform():
         check_finite("query", query, "remove or replace them, or pass check=False to let them through")
         check_finite(name, context, "remove or replace them, or pass check=False to let them through")
@@ -105,7 +104,8 @@ def kept_rows(keep: Sequence[int] | Tensor, length: int) -> list[int]:
     Raises:
         ArgumentError: an index is out of range, or they are not strictly increasing.
     """
-    rows = [int(i) for i in (keep.tolist() if isinstance(keep, Tensor) else keep)]
-    if any(not 0 <= i < length for i in rows) or rows != sorted(set(rows)):
+    rows = keep.tolist() if isinstance(keep, Tensor) else list(keep)
+    whole = all(isinstance(i, int) and not isinstance(i, bool) for i in rows)
+    if not whole or any(not 0 <= i < length for i in rows) or rows != sorted(set(rows)):
         raise ArgumentError(f"keep: got {rows}, needs strictly increasing row indices between 0 and {length - 1}")
     return rows

@@ -70,12 +70,11 @@ class Registry:
         """
         found = installed()
         self._blocked = blocked(block, tuple(found))
-        for name in found.keys() - set(self._blocked):
+        for name in [name for name in found if name not in self._blocked]:
             try:
                 self._plugins[name] = load(name, found[name])
             except (Exception, SystemExit) as error:  # kept with its cause: one plugin must not take the others along
                 self._failures[name] = error
-        self._failures = dict(sorted(self._failures.items()))
 
     def register(self, plugin: object, name: str | None = None) -> str:
         """Add a plugin that is not installed, for this process: a module, or any object with hooks.

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 
 from ctxblocks._blocks import ContextualBlock
+from ctxblocks._checks import check_call
 from ctxblocks._errors import ArgumentError, ShapeError
 from ctxblocks._update import ImplicitUpdate
 
@@ -55,6 +56,7 @@ class Stack(nn.Module):
         Raises:
             ArgumentError: there is not one update for every block.
         """
+        self.check_call(query, query.unsqueeze(-2)[..., :0, :] if context is None else context)
         updates = self._updates(update)
         activation = self.read_in(query)
         tokens = next(iter(self)).no_tokens(activation) if context is None else self.read_in(context)
@@ -90,6 +92,14 @@ class Stack(nn.Module):
             activation = block.sequence(activation, patch)
         output: Tensor = self.read_out(activation)
         return output
+
+    def check_call(self, query: Tensor, context: Tensor, name: str = "context") -> None:
+        """Raise unless query and context fit `read_in` and each other."""
+        known = self.read_in.in_features if isinstance(self.read_in, nn.Linear) else None
+        if isinstance(self.read_in, nn.Identity):
+            known = next(iter(self)).width
+        width = query.shape[-1] if known is None and query.dim() else known or 1
+        check_call(self, query, context, width, width, name)
 
     def _updates(self, update: Sequence[ImplicitUpdate] | None) -> Sequence[ImplicitUpdate | None]:
         if update is None:

@@ -1,0 +1,211 @@
+"""The identity of Theorem 2.2 on every layer, block and dtype, each error beside what rounding allows."""
+
+import copy
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from ctxblocks._blocks import ContextualBlock
+from ctxblocks._errors import ArgumentError, DegenerateQueryError, DeviceError, DtypeError, PluginError
+from ctxblocks._layer import ContextualLayer
+from ctxblocks._messages import describe, listed
+from ctxblocks._registry import registry
+from ctxblocks._sites import read_at
+from ctxblocks._solvers import Augmented
+from ctxblocks._specs import LayerSpec
+from ctxblocks._transfer import transfer
+from ctxblocks._update import ImplicitUpdate
+from ctxblocks.testing._kinds import KINDS, admits, build, make_layer
+from ctxblocks.testing._measure import Measure, Transferred
+
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+BATCH = 8  # queries that run side by side
+TOKENS = 6  # the longest context
+RELATIVE = 1e-12  # the most that a relative error may be in float64
+MISSING = "not implemented for '"  # how torch says that a device lacks an operation in a dtype
+
+
+@attrs.frozen(kw_only=True)
+class VerifyRow:
+    """The identity on one layer, block and dtype.
+
+    Attributes:
+        layer: a registered layer.
+        block: block and network, such as `pre-norm/gated`.
+        dtype: such as `float32`.
+        device: such as `cpu`.
+        examples: comparisons made: every query twice, once without any context and once with a part of it.
+        left_out: further comparisons that a near-tie of a router makes meaningless.
+        error: the largest entry of `|out with update − out with context|`, at the example nearest to its bound, or farthest beyond.
+        bound: what rounding allows there.
+        relative: the largest error relative to `max(‖out‖, ‖out without update‖, ‖W_down‖‖W‖‖z‖)`, Euclidean and spectral norms.
+        ok: whether every error is within its bound, and in float64 every relative error at most 1e-12.
+    """
+
+    layer: str
+    block: str
+    dtype: str
+    device: str
+    examples: int
+    left_out: int
+    error: float
+    bound: float
+    relative: float
+    ok: bool
+
+
+@attrs.frozen(kw_only=True)
+class VerifyPlan:
+    """What is to be verified.
+
+    Attributes:
+        rows: layer, block kind and dtype of every row.
+        notes: one line for every layer and dtype that the device lacks operations for.
+        device: where.
+        examples: queries for each row.
+        seed: of everything drawn.
+    """
+
+    rows: tuple[tuple[LayerSpec, str, str], ...]
+    notes: tuple[str, ...]
+    device: torch.device
+    examples: int
+    seed: int
+
+    def run(self) -> Iterator[VerifyRow]:
+        """The rows one by one, in order."""
+        for spec, kind, dtype in self.rows:
+            yield _verify_row(self, spec, kind, dtype)
+
+
+def verify(
+    layers: Sequence[str] | None = None,
+    *,
+    device: str = "auto",
+    dtypes: Sequence[str | torch.dtype] | None = None,
+    examples: int = 16,
+    seed: int = 0,
+) -> list[VerifyRow]:
+    """Check Theorem 2.2 and its kin on layers, every block kind and dtype: one row of worst error and bound for each.
+
+    The configurations are the layers' examples; contexts of 1 to 6 tokens are removed once in full and once in part
+    [Thm. 2.2, Cor. 2.5.1, Thm. B.2]. Where the read without context is zero, the error's message is checked and
+    `Augmented()` takes over.
+
+    Args:
+        layers: names of registered layers; all of them by default.
+        device: `"auto"` (a GPU where there is one), `"cpu"` or `"cuda"`.
+        dtypes: names or torch dtypes; by default float64, float32, bfloat16, and float16 where the device has the layer's
+            operations in it, with a warning where it has not.
+        examples: queries for each row.
+        seed: of everything drawn.
+
+    Raises:
+        UnknownLayerError, PluginError: a layer is not registered, or all are asked for and a plugin failed.
+        DeviceError: `device="cuda"` without a GPU.
+        DtypeError: a dtype is unknown, or the device lacks operations in one that was asked for.
+        ArgumentError: `examples` is not positive.
+    """
+    plan = plan_verify(layers, device, dtypes, examples, seed)
+    for note in plan.notes:
+        warnings.warn(note, stacklevel=2)
+    return list(plan.run())
+
+
+def plan_verify(
+    layers: Sequence[str] | None,
+    device: str,
+    dtypes: Sequence[str | torch.dtype] | None,
+    examples: int,
+    seed: int,
+) -> VerifyPlan:
+    """Check the arguments of `verify` and lay out its rows."""
+    if examples < 1:
+        raise ArgumentError(f"examples: got {examples}, needs at least 1")
+    place, rows, notes = _device(device), [], []
+    for spec in _specs(layers):
+        offered = [make_layer(spec, config, 0) for config in spec.examples]
+        for dtype in DTYPES if dtypes is None else dict.fromkeys(map(_dtype_name, dtypes)):
+            lack = _lack(offered, DTYPES[dtype], place)
+            if lack is not None and dtypes is not None:
+                raise DtypeError(f"dtypes: got {dtype}, which layer {spec.name!r} cannot run on {place}: {lack}; leave it out")
+            if lack is not None:
+                notes.append(f"layer {spec.name!r}: {dtype} is left out on {place}: {lack}")
+                continue
+            kinds = [kind for kind in KINDS if any(admits(kind, layer) for layer in offered)]
+            rows += [(spec, kind, dtype) for kind in kinds]
+    return VerifyPlan(rows=tuple(rows), notes=tuple(notes), device=place, examples=examples, seed=seed)
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"device: got {name!r}, needs 'auto', 'cpu' or 'cuda'")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device: got 'cuda', needs a GPU that torch can use, and there is none; use 'cpu' or 'auto'")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _dtype_name(dtype: str | torch.dtype) -> str:
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise DtypeError(f"dtypes: got {name!r}, needs some of {listed(DTYPES)}")
+    return name
+
+
+def _specs(layers: Sequence[str] | None) -> list[LayerSpec]:
+    known = registry()
+    if layers is not None:
+        return [known.layer(name) for name in dict.fromkeys(layers)]
+    broken = [f"plugin {name!r} failed with {describe(error)}" for name, error in known.failures.items()]
+    broken += [f"layer {name!r} is provided by {listed(plugins)}" for name, plugins in known.clashes.items()]
+    if broken:
+        raise PluginError(
+            f"layers: all are asked for, and {'; '.join(broken)}; mend that, or name layers: {listed(known.layers)}"
+        )
+    return list(known.layers.values())
+
+
+def _lack(layers: Sequence[ContextualLayer], dtype: torch.dtype, device: torch.device) -> str | None:
+    """What torch says where the device lacks an operation of a layer, a network or a norm in a dtype; else None."""
+    for layer in layers:
+        kind = "sandwich/moe" if admits("sandwich/moe", layer) else "plain/moe"
+        block = build(kind, copy.deepcopy(layer).to(device, dtype), 0)
+        query = torch.zeros(2, layer.width, dtype=dtype, device=device)
+        try:
+            block(query, torch.zeros(2, 2, layer.context_width, dtype=dtype, device=device))
+        except (RuntimeError, NotImplementedError) as error:
+            if MISSING not in str(error):
+                raise
+            return str(error)
+    return None
+
+
+def _verify_row(plan: VerifyPlan, spec: LayerSpec, kind: str, dtype: str) -> VerifyRow:
+    configs = [config for config in spec.examples if admits(kind, make_layer(spec, config, 0))]
+    worst = (0.0, 0.0)
+    examples, left_out, relative, ok = 0, 0, 0.0, True
+    for number, start in enumerate(range(0, plan.examples, BATCH)):
+        config = configs[(KINDS.index(kind) + number) % len(configs)]
+        seed = zlib.crc32(f"{plan.seed}/{spec.name}/{kind}/{number}".encode())
+        layer = make_layer(spec, config, seed).to(plan.device, DTYPES[dtype])
+        for partial in (False, True):
+            found = _compare(build(kind, layer, seed + 2), min(BATCH, plan.examples - start), partial, seed)
+            examples, left_out = examples + int(found.counted.sum()), left_out + int((~found.counted).sum())
+            worst = max(worst, found.worst(), key=lambda pair: pair[0] / pair[1] if pair[1] else 0.0)
+            relative, ok = max(relative, found.relative()), ok and found.ok
+    ok = ok and examples > 0 and (dtype != "float64" or relative <= RELATIVE)
+    return VerifyRow(
+        layer=spec.name, block=kind, dtype=dtype, device=plan.device.type, examples=examples, left_out=left_out,
+        error=worst[0], bound=worst[1], relative=relative, ok=ok,
+    )
