@@ -4,7 +4,73 @@ Public names resolve on use, so that `import ctxblocks` loads neither torch nor 
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ctxblocks._blocks import ContextualBlock as ContextualBlock
+    from ctxblocks._blocks import PlainBlock as PlainBlock
+    from ctxblocks._blocks import Read as Read
+    from ctxblocks._checks import inside_transform as inside_transform
+    from ctxblocks._dynamics import Dynamics as Dynamics
+    from ctxblocks._dynamics import dynamics as dynamics
+    from ctxblocks._errors import (
+        ArgumentError as ArgumentError,
+    )
+    from ctxblocks._errors import (
+        CtxblocksError as CtxblocksError,
+    )
+    from ctxblocks._errors import (
+        DegenerateQueryError as DegenerateQueryError,
+    )
+    from ctxblocks._errors import (
+        DeviceError as DeviceError,
+    )
+    from ctxblocks._errors import (
+        DtypeError as DtypeError,
+    )
+    from ctxblocks._errors import (
+        NonFiniteError as NonFiniteError,
+    )
+    from ctxblocks._errors import (
+        PluginError as PluginError,
+    )
+    from ctxblocks._errors import (
+        ShapeError as ShapeError,
+    )
+    from ctxblocks._errors import (
+        SingularOperatorError as SingularOperatorError,
+    )
+    from ctxblocks._errors import (
+        UnknownLayerError as UnknownLayerError,
+    )
+    from ctxblocks._factorization import Factorization as Factorization
+    from ctxblocks._factorization import factorize as factorize
+    from ctxblocks._finetuning import FineTuning as FineTuning
+    from ctxblocks._finetuning import finetune as finetune
+    from ctxblocks._generation import transfer_generation as transfer_generation
+    from ctxblocks._layer import ContextualLayer as ContextualLayer
+    from ctxblocks._layer import ProjectedLayer as ProjectedLayer
+    from ctxblocks._lowrank import LowRank as LowRank
+    from ctxblocks._mixture import MixtureOfExperts as MixtureOfExperts
+    from ctxblocks._networks import MLP as MLP
+    from ctxblocks._networks import GatedMLP as GatedMLP
+    from ctxblocks._networks import Network as Network
+    from ctxblocks._operator import ContextOperator as ContextOperator
+    from ctxblocks._operator import OperatorProduct as OperatorProduct
+    from ctxblocks._registry import create as create
+    from ctxblocks._registry import registry as registry
+    from ctxblocks._residual import ParallelBlock as ParallelBlock
+    from ctxblocks._residual import ResidualBlock as ResidualBlock
+    from ctxblocks._solvers import Augmented as Augmented
+    from ctxblocks._solvers import LeastNorm as LeastNorm
+    from ctxblocks._solvers import Metric as Metric
+    from ctxblocks._solvers import Solver as Solver
+    from ctxblocks._specs import LayerSpec as LayerSpec
+    from ctxblocks._specs import Traits as Traits
+    from ctxblocks._specs import hookimpl as hookimpl
+    from ctxblocks._stack import Stack as Stack
+    from ctxblocks._transfer import transfer as transfer
+    from ctxblocks._update import ImplicitUpdate as ImplicitUpdate
 
 _HOMES = {
     "ArgumentError": "_errors",
@@ -53,6 +119,7 @@ _HOMES = {
     "transfer_generation": "_generation",
 }
 
+__version__: str
 __all__ = sorted([*_HOMES, "__version__"])
 
 

@@ -45,5 +45,5 @@ def wide_matmul(
 
 def stack_broadcast(parts: Sequence[Tensor], dim: int) -> Tensor:
     """`torch.stack` of tensors whose batch shapes may differ."""
-    shape = torch.broadcast_shapes(*[part.shape for part in parts])  # type: ignore[no-untyped-call]
+    shape = torch.broadcast_shapes(*[part.shape for part in parts])
     return torch.stack([part.expand(shape) for part in parts], dim=dim)

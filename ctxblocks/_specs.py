@@ -1,6 +1,6 @@
 """Value objects that plugins return, and the markers of their hooks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -30,6 +30,10 @@ class Traits:
     positional: bool = False
 
 
+def _as_tuple(examples: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(examples)
+
+
 def _no_claims(config: Any) -> Traits:
     return Traits()
 
@@ -55,7 +59,7 @@ class LayerSpec:
     summary: str
     build: Callable[[Any], Any]
     config: type[Any]
-    examples: tuple[Any, ...] = attrs.field(converter=tuple, factory=tuple)
+    examples: tuple[Any, ...] = attrs.field(converter=_as_tuple, factory=tuple)
     traits: Callable[[Any], Traits] = _no_claims
 
     @name.validator

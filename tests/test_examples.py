@@ -1,0 +1,20 @@
+"""Every example runs as a stranger would run it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(path: Path, tmp_path: Path) -> None:
+    """The script ends well from any folder, prints something and warns of nothing."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", path], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout
+    assert "Warning" not in run.stderr
