@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -153,6 +154,14 @@ class Dynamics:
             )
 
 
+@overload
+def dynamics(
+    block: ContextualBlock, query: Tensor, context: Tensor, *, solver: Solver = ..., check: bool = ...
+) -> Dynamics: ...
+@overload
+def dynamics(
+    block: Stack, query: Tensor, context: Tensor, *, solver: Solver | Sequence[Solver] = ..., check: bool = ...
+) -> list[Dynamics]: ...
 def dynamics(
     block: Block,
     query: Tensor,  # (…, d)

@@ -1,6 +1,7 @@
 """Corollary 2.6.1: one update per generated token stands for the prompt."""
 
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -14,6 +15,14 @@ from ctxblocks._stack import Stack
 from ctxblocks._update import ImplicitUpdate
 
 
+@overload
+def transfer_generation(
+    block: ContextualBlock, prompt: Tensor, response: Tensor, *, solver: Solver = ..., check: bool = ...
+) -> ImplicitUpdate: ...
+@overload
+def transfer_generation(
+    block: Stack, prompt: Tensor, response: Tensor, *, solver: Solver | Sequence[Solver] = ..., check: bool = ...
+) -> list[ImplicitUpdate]: ...
 def transfer_generation(
     block: Block,
     prompt: Tensor,  # (…, p ≥ 1, d)

@@ -1,26 +1,25 @@
 """The identity of Theorem 2.2 on every layer, block and dtype, each error beside what rounding allows."""
 
 import copy
+import math
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
 
 from ctxblocks._blocks import ContextualBlock
-from ctxblocks._errors import ArgumentError, DegenerateQueryError, DeviceError, DtypeError, PluginError
+from ctxblocks._errors import ArgumentError, DeviceError, DtypeError, PluginError
 from ctxblocks._layer import ContextualLayer
 from ctxblocks._messages import describe, listed
 from ctxblocks._registry import registry
-from ctxblocks._sites import read_at
-from ctxblocks._solvers import Augmented
 from ctxblocks._specs import LayerSpec
-from ctxblocks._transfer import transfer
-from ctxblocks._update import ImplicitUpdate
+from ctxblocks.testing._identity import identity
 from ctxblocks.testing._kinds import KINDS, admits, build, make_layer
-from ctxblocks.testing._measure import Measure, Transferred
+from ctxblocks.testing._measure import Measure
 
 DTYPES = {
     "float64": torch.float64,
@@ -45,7 +44,7 @@ class VerifyRow:
         device: such as `cpu`.
         examples: comparisons made: every query twice, once without any context and once with a part of it.
         left_out: further comparisons that a near-tie of a router makes meaningless.
-        error: the largest entry of `|out with update − out with context|`, at the example nearest to its bound, or farthest beyond.
+        error: the largest entry of `|out with update − out with context|`, where it is nearest to its bound or farthest beyond.
         bound: what rounding allows there.
         relative: the largest error relative to `max(‖out‖, ‖out without update‖, ‖W_down‖‖W‖‖z‖)`, Euclidean and spectral norms.
         ok: whether every error is within its bound, and in float64 every relative error at most 1e-12.
@@ -62,20 +61,25 @@ class VerifyRow:
     relative: float
     ok: bool
 
+    @property
+    def ratio(self) -> float:
+        """Error over bound; infinite where the error is no number or the bound is 0 and the error is not."""
+        return _ratio((self.error, self.bound))
+
 
 @attrs.frozen(kw_only=True)
 class VerifyPlan:
     """What is to be verified.
 
     Attributes:
-        rows: layer, block kind and dtype of every row.
+        rows: layer, block kind, dtype and configurations of every row.
         notes: one line for every layer and dtype that the device lacks operations for.
         device: where.
         examples: queries for each row.
         seed: of everything drawn.
     """
 
-    rows: tuple[tuple[LayerSpec, str, str], ...]
+    rows: tuple[tuple[LayerSpec, str, str, tuple[Any, ...]], ...]
     notes: tuple[str, ...]
     device: torch.device
     examples: int
@@ -83,8 +87,8 @@ class VerifyPlan:
 
     def run(self) -> Iterator[VerifyRow]:
         """The rows one by one, in order."""
-        for spec, kind, dtype in self.rows:
-            yield _verify_row(self, spec, kind, dtype)
+        for row in self.rows:
+            yield _verify_row(self, *row)
 
 
 def verify(
@@ -137,12 +141,16 @@ def plan_verify(
         for dtype in DTYPES if dtypes is None else dict.fromkeys(map(_dtype_name, dtypes)):
             lack = _lack(offered, DTYPES[dtype], place)
             if lack is not None and dtypes is not None:
-                raise DtypeError(f"dtypes: got {dtype}, which layer {spec.name!r} cannot run on {place}: {lack}; leave it out")
+                raise DtypeError(
+                    f"dtypes: got {dtype}, which layer {spec.name!r} cannot run on {place}: {lack}; leave it out"
+                )
             if lack is not None:
                 notes.append(f"layer {spec.name!r}: {dtype} is left out on {place}: {lack}")
                 continue
-            kinds = [kind for kind in KINDS if any(admits(kind, layer) for layer in offered)]
-            rows += [(spec, kind, dtype) for kind in kinds]
+            for kind in KINDS:
+                fitting = zip(spec.examples, offered, strict=True)
+                configs = tuple(config for config, layer in fitting if admits(kind, layer))
+                rows += [(spec, kind, dtype, configs)] if configs else []
     return VerifyPlan(rows=tuple(rows), notes=tuple(notes), device=place, examples=examples, seed=seed)
 
 
@@ -191,21 +199,49 @@ def _lack(layers: Sequence[ContextualLayer], dtype: torch.dtype, device: torch.d
     return None
 
 
-def _verify_row(plan: VerifyPlan, spec: LayerSpec, kind: str, dtype: str) -> VerifyRow:
-    configs = [config for config in spec.examples if admits(kind, make_layer(spec, config, 0))]
-    worst = (0.0, 0.0)
-    examples, left_out, relative, ok = 0, 0, 0.0, True
+def _verify_row(plan: VerifyPlan, spec: LayerSpec, kind: str, dtype: str, configs: tuple[Any, ...]) -> VerifyRow:
+    worst, examples, left_out, relative, ok = (0.0, 0.0), 0, 0, 0.0, True
     for number, start in enumerate(range(0, plan.examples, BATCH)):
         config = configs[(KINDS.index(kind) + number) % len(configs)]
         seed = zlib.crc32(f"{plan.seed}/{spec.name}/{kind}/{number}".encode())
         layer = make_layer(spec, config, seed).to(plan.device, DTYPES[dtype])
+        measure = Measure(build(kind, layer, seed + 2), seed)
         for partial in (False, True):
-            found = _compare(build(kind, layer, seed + 2), min(BATCH, plan.examples - start), partial, seed)
+            query, context, keep = _drawn(measure.block, min(BATCH, plan.examples - start), partial, seed)
+            found = identity(measure, query, context, context[..., keep, :])
             examples, left_out = examples + int(found.counted.sum()), left_out + int((~found.counted).sum())
-            worst = max(worst, found.worst(), key=lambda pair: pair[0] / pair[1] if pair[1] else 0.0)
+            worst = max(worst, found.worst(), key=_ratio)
             relative, ok = max(relative, found.relative()), ok and found.ok
     ok = ok and examples > 0 and (dtype != "float64" or relative <= RELATIVE)
     return VerifyRow(
-        layer=spec.name, block=kind, dtype=dtype, device=plan.device.type, examples=examples, left_out=left_out,
-        error=worst[0], bound=worst[1], relative=relative, ok=ok,
+        layer=spec.name,
+        block=kind,
+        dtype=dtype,
+        device=plan.device.type,
+        examples=examples,
+        left_out=left_out,
+        error=worst[0],
+        bound=worst[1],
+        relative=relative,
+        ok=ok,
     )
+
+
+def _drawn(block: ContextualBlock, batch: int, partial: bool, seed: int) -> tuple[Tensor, Tensor, list[int]]:
+    """Queries `(b, d)`, contexts `(b, n, d_context)`, and the rows that stay: none, or some."""
+    generator = torch.Generator().manual_seed(seed + partial)
+    tokens = int(torch.randint(1, TOKENS + 1, (), generator=generator))
+    stays = torch.rand(tokens, generator=generator) < 0.5
+    stays[int(torch.randint(tokens, (), generator=generator))] = False  # something is removed
+    like = next(block.parameters())
+    query = torch.randn(batch, block.width, generator=generator, dtype=torch.float64).to(like)
+    context = torch.randn(batch, tokens, block.layer.context_width, generator=generator, dtype=torch.float64).to(like)
+    return query, context, stays.nonzero().flatten().tolist() if partial else []
+
+
+def _ratio(pair: tuple[float, float]) -> float:
+    """Error over bound; infinite where the error is no number or the bound is 0 and the error is not."""
+    error, bound = pair
+    if not math.isfinite(error) or (bound == 0 and error > 0):
+        return math.inf
+    return error / bound if bound else 0.0
