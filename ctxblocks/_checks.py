@@ -81,7 +81,7 @@ def check_causal(layer: nn.Module, queries: Tensor, context: Tensor, width: int,
     """Raise unless `layer.causal(queries, context)` is well formed: one query more than there are tokens."""
     check_vector("queries", queries, width)
     check_module("queries", queries, layer)
-    if queries.dim() < 2:
+    if queries.dim() < 2 or queries.shape[-2] == 0:
         raise ShapeError(f"queries: got shape {tuple(queries.shape)}, needs (…, n + 1, {width})")
     check_tokens("context", context, queries[..., 0, :], context_width)
     if queries.shape[-2] != context.shape[-2] + 1:

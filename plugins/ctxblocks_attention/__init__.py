@@ -1,8 +1,7 @@
 """Softmax attention as contextual layers: `self-attention` and `local-attention`."""
 
-from ctxblocks_attention._specs import local_attention, self_attention
-
 from ctxblocks import LayerSpec, hookimpl
+from ctxblocks_attention._specs import local_attention, self_attention
 
 
 @hookimpl

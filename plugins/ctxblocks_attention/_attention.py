@@ -1,11 +1,15 @@
 """Softmax self-attention over a context and the query itself."""
 
+import math
+
 import torch
-from ctxblocks_attention._config import SelfAttentionConfig
-from ctxblocks_attention._rotary import rotate
 from torch import Tensor, nn
 
 from ctxblocks import ProjectedLayer
+from ctxblocks_attention._config import SelfAttentionConfig
+from ctxblocks_attention._fused import Reads, attend, causal_with_self
+from ctxblocks_attention._rotary import rotate
+from ctxblocks_attention._running import running_average
 
 
 class SelfAttention(ProjectedLayer):
@@ -18,13 +22,15 @@ class SelfAttention(ProjectedLayer):
         config: the layer's shape.
     """
 
+    chunk = 64  # tokens of which running averages go one by one, all chunks side by side
+
     def __init__(self, config: SelfAttentionConfig) -> None:
         super().__init__(config.width)
-        self.heads, self.kv_heads, self.head_width = config.heads, config.kv_heads, config.head_width
-        self.scale = config.head_width**-0.5
+        self.heads, self.head_width, self.kv_heads = config.shape()
+        self.scale = self.head_width**-0.5
         self.rotary_base = config.rotary_base if config.positions == "rotary" else None
-        self.has_skip = config.skip
-        inner, kv_inner = config.heads * config.head_width, config.kv_heads * config.head_width
+        self.has_skip, self.has_bias = config.skip, config.bias
+        inner, kv_inner = self.heads * self.head_width, self.kv_heads * self.head_width
         self.q_proj = nn.Linear(config.width, inner, bias=config.bias)
         self.k_proj = nn.Linear(config.width, kv_inner, bias=config.bias)
         self.v_proj = nn.Linear(config.width, kv_inner, bias=config.bias)
@@ -50,6 +56,128 @@ class SelfAttention(ProjectedLayer):
         """The projection, with the query added if the layer has a skip."""
         return query + projected if self.has_skip else projected
 
+    def sequence(
+        self,
+        tokens: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n, d)
+        """Causal self-attention, by torch's fused kernel."""
+        self.check_sequence(tokens)
+        if tokens.shape[-2] == 0:
+            return tokens.clone()
+        queries, keys, values = self._projected(tokens)
+        positions = torch.arange(tokens.shape[-2], device=tokens.device)
+        queries, keys = self._placed(queries, positions), self._placed(keys, positions)
+        mixed = attend(queries.transpose(-3, -2), keys.transpose(-3, -2), values.transpose(-3, -2), self.scale)
+        return self._finished(tokens, mixed)
+
+    def causal(
+        self,
+        queries: Tensor,  # (…, n + 1, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`A(C_i, q_i)` for `i = 0 … n`: one causal pass of the queries over the context's keys and a self slot."""
+        self.check_causal(queries, context)
+        return self._finished(queries, self._read(self._reads(self._projected(queries), *self._keys_values(context))))
+
+    def prefixes(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`A(C_i, x)` for `i = 0 … n`: running softmax averages; with rotary positions, under which `x` moves, `causal`."""
+        self.check_call(query, context)
+        if self.rotary_base is None:
+            return self._running(query, context)
+        rows = query.unsqueeze(-2)  # (…, 1, d)
+        return self._finished(rows, self._read(self._reads(self._projected(rows), *self._keys_values(context))))
+
+    def suffixes(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`A(c_{i+1} … c_n, x)` for `i = 0 … n`: running softmax averages from the newest token to the oldest.
+
+        Scores depend on distances to the query only, which a cut in front of a suffix leaves as they are.
+        """
+        self.check_call(query, context)
+        return self._running(query, context.flip(-2)).flip(-2)
+
+    def _projected(
+        self,
+        tokens: Tensor,  # (…, n, d)
+    ) -> tuple[Tensor, Tensor, Tensor]:  # (…, n, heads, head_width), and twice (…, n, kv_heads, head_width)
+        """Queries, keys and values of the tokens, not yet turned to their positions."""
+        return (_split(self.q_proj(tokens), self.heads), *self._keys_values(tokens))
+
+    def _keys_values(
+        self,
+        tokens: Tensor,  # (…, n, d)
+    ) -> tuple[Tensor, Tensor]:  # twice (…, n, kv_heads, head_width)
+        return _split(self.k_proj(tokens), self.kv_heads), _split(self.v_proj(tokens), self.kv_heads)
+
+    def _placed(
+        self,
+        features: Tensor,  # (…, n, heads, head_width)
+        positions: Tensor,  # (n,)
+    ) -> Tensor:  # (…, n, heads, head_width)
+        """The features at their positions."""
+        return features if self.rotary_base is None else rotate(features, positions, self.rotary_base)
+
+    def _reads(
+        self,
+        own: tuple[Tensor, Tensor, Tensor],  # the queries' `_projected`, of n + 1 rows or one for all
+        keys: Tensor,  # (…, n, kv_heads, head_width), of the context
+        values: Tensor,  # (…, n, kv_heads, head_width)
+    ) -> Reads:
+        """Queries at positions `0 … n`, the context at `0 … n − 1`; a query's own score is the same at every position."""
+        queries, own_keys, own_values = own
+        rows, group = keys.shape[-3] + 1, self.heads // self.kv_heads
+        wide = torch.promote_types(queries.dtype, torch.float32)
+        own_keys, own_values = (x.repeat_interleave(group, dim=-2) for x in (own_keys, own_values))
+        self_scores = (queries.to(wide) * own_keys.to(wide)).sum(-1).mT  # (…, heads, n + 1 or 1)
+        positions = torch.arange(rows, device=queries.device)
+        queries, keys = self._placed(queries, positions), self._placed(keys, positions[:-1])
+        return Reads(
+            queries=queries.transpose(-3, -2).expand(*self_scores.shape[:-1], rows, self.head_width),
+            keys=keys.transpose(-3, -2),
+            values=values.transpose(-3, -2),
+            self_scores=self_scores.expand(*self_scores.shape[:-1], rows),
+            self_values=own_values.transpose(-3, -2),
+            scale=self.scale,
+        )
+
+    def _read(self, reads: Reads) -> Tensor:  # (…, heads, n + 1, head_width)
+        """What query `i` makes of the first `i` tokens and itself."""
+        return causal_with_self(reads)
+
+    def _finished(
+        self,
+        queries: Tensor,  # (…, n, d), or one row for all
+        mixed: Tensor,  # (…, heads, n, head_width)
+    ) -> Tensor:  # (…, n, d)
+        """The heads side by side, projected."""
+        return self.finish(queries, self.projection(mixed.transpose(-3, -2).flatten(-2)))
+
+    def _running(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d), newest token first where positions count
+    ) -> Tensor:  # (…, n + 1, d)
+        """The outputs for the query with the first `0 … n` of these tokens; narrow tokens are averaged before `W_v`."""
+        tokens = torch.cat((query.unsqueeze(-2), context), dim=-2)
+        scores = self._scores(query, tokens, -torch.arange(tokens.shape[-2], device=query.device))
+        if self.width < self.head_width:
+            means = running_average(scores, tokens.to(scores.dtype), self.chunk)  # (…, heads, n + 1, d)
+            mixed = self._values_of(means.to(query.dtype).transpose(-3, -2)).transpose(-3, -2)
+        else:
+            values = _split(self.v_proj(tokens), self.kv_heads).transpose(-3, -2)  # (…, kv_heads, n + 1, head_width)
+            grouped = scores.reshape(
+                *scores.shape[:-2], self.kv_heads, -1, scores.shape[-1]
+            )  # (…, kv_heads, group, n + 1)
+            mixed = running_average(grouped, values.to(scores.dtype), self.chunk).flatten(-4, -3).to(query.dtype)
+        return self._finished(query.unsqueeze(-2), mixed)
+
     def _scores(
         self,
         query: Tensor,  # (…, d)
@@ -58,32 +186,34 @@ class SelfAttention(ProjectedLayer):
     ) -> Tensor:  # (…, heads, n), float32 for half types
         """`q·k_j / sqrt(head_width)` of one query: without positions `(W_kᵀ q)·t_j + q·b_k`, no key being built."""
         wide = torch.promote_types(query.dtype, torch.float32)
-        queries = self._grouped(self.q_proj(query)).to(wide) * self.scale  # (…, kv_heads, group, head_width)
+        queries = _split(self.q_proj(query), self.kv_heads, self.heads // self.kv_heads).to(wide) * self.scale
         if self.rotary_base is not None:
-            keys = rotate(self.k_proj(tokens).unflatten(-1, (self.kv_heads, -1)), distances, self.rotary_base)
-            return (queries @ keys.movedim(-3, -1).to(wide)).flatten(-3, -2)
-        weight = self.k_proj.weight.unflatten(0, (self.kv_heads, -1)).to(wide)  # (kv_heads, head_width, d)
+            keys = rotate(_split(self.k_proj(tokens), self.kv_heads), distances, self.rotary_base)
+            return torch.flatten(queries @ keys.movedim(-3, -1).to(wide), -3, -2)
+        weight = self.k_proj.weight.view(self.kv_heads, self.head_width, self.width).to(wide)
         folded = torch.einsum("...grk,gkd->...grd", queries, weight).flatten(-3, -2)  # (…, heads, d)
         scores = folded @ tokens.to(wide).mT
-        if self.k_proj.bias is None:
+        if not self.has_bias:
             return scores
-        bias = self.k_proj.bias.unflatten(0, (self.kv_heads, -1)).to(wide)
-        return scores + torch.einsum("...grk,gk->...gr", queries, bias).flatten(-2).unsqueeze(-1)
+        shift = torch.einsum("...grk,gk->...gr", queries, self.k_proj.bias.view(self.kv_heads, -1).to(wide))
+        return scores + shift.flatten(-2).unsqueeze(-1)
 
     def _values_of(
         self,
         means: Tensor,  # (…, heads, d), each head's average of tokens
     ) -> Tensor:  # (…, heads, head_width)
         """`W_v m + b_v` of each head: the average of values is the value of the average."""
-        weight = self.v_proj.weight.unflatten(0, (self.kv_heads, -1))  # (kv_heads, head_width, d)
-        values = torch.einsum("...grd,gkd->...grk", means.unflatten(-2, (self.kv_heads, -1)), weight)
-        if self.v_proj.bias is not None:
+        weight = self.v_proj.weight.view(self.kv_heads, self.head_width, self.width)
+        grouped = means.reshape(*means.shape[:-2], self.kv_heads, -1, self.width)
+        values = torch.einsum("...grd,gkd->...grk", grouped, weight)
+        if self.has_bias:
             values = values + self.v_proj.bias.view(self.kv_heads, 1, self.head_width)
         return values.flatten(-3, -2)
 
-    def _grouped(
-        self,
-        queries: Tensor,  # (…, heads · head_width)
-    ) -> Tensor:  # (…, kv_heads, group, head_width)
-        """Query heads by the key head that serves them."""
-        return queries.unflatten(-1, (self.kv_heads, self.heads // self.kv_heads, self.head_width))
+
+def _split(
+    features: Tensor,  # (…, heads · … · w)
+    *heads: int,
+) -> Tensor:  # (…, *heads, w)
+    """The last axis by heads."""
+    return features.reshape(*features.shape[:-1], *heads, features.shape[-1] // math.prod(heads))

@@ -7,11 +7,10 @@ import attrs
 from ctxblocks import ArgumentError
 
 
-def _count(name: str, value: int) -> int:
-    """`value`, if it is an integer from 1 on."""
+def _check_count(instance: object, attribute: "attrs.Attribute[int]", value: int) -> None:
+    """Raise unless `value` is an integer from 1 on."""
     if not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{name}: got {value!r}, needs an integer ≥ 1; leave it out for its default")
-    return value
+        raise ArgumentError(f"{attribute.name}: got {value!r}, needs an integer ≥ 1")
 
 
 @attrs.frozen(kw_only=True)
@@ -32,51 +31,43 @@ class SelfAttentionConfig:
         ArgumentError: a value is out of range, or does not fit another one.
     """
 
-    width: int = attrs.field(converter=lambda value: _count("width", value))
-    heads: int = attrs.field(converter=lambda value: _count("heads", value))
-    head_width: int = attrs.field(converter=lambda value: _count("head_width", value))
-    kv_heads: int = attrs.field(converter=lambda value: _count("kv_heads", value))
-    positions: Literal["none", "rotary"] = attrs.field(default="none")
-    rotary_base: float = attrs.field(default=10_000.0)
+    width: int = attrs.field(validator=_check_count)
+    heads: int | None = attrs.field(default=None, validator=attrs.validators.optional(_check_count))
+    head_width: int | None = attrs.field(default=None, validator=attrs.validators.optional(_check_count))
+    kv_heads: int | None = attrs.field(default=None, validator=attrs.validators.optional(_check_count))
+    positions: Literal["none", "rotary"] = "none"
+    rotary_base: float = 10_000.0
     bias: bool = False
     skip: bool = False
 
-    @heads.default
-    def _default_heads(self) -> int:
-        return 4 if self.width % 4 == 0 else 1
-
-    @head_width.default
-    def _default_head_width(self) -> int:
-        if self.width % self.heads:
+    def __attrs_post_init__(self) -> None:
+        """Check values against each other."""
+        _, head_width, _ = self.shape()
+        if self.positions not in ("none", "rotary"):
+            raise ArgumentError(f"positions: got {self.positions!r}, needs 'none' or 'rotary'")
+        if self.positions == "rotary" and head_width % 2:
             raise ArgumentError(
-                f"heads: got {self.heads} for width {self.width}, needs a divisor of the width where head_width "
-                f"is left out; give head_width too, for instance head_width={max(1, self.width // self.heads)}"
+                f"head_width: got {head_width} with rotary positions, needs an even number (features turn in pairs); "
+                f"give head_width={head_width + 1}, or positions='none'"
             )
-        return self.width // self.heads
+        if not self.rotary_base > 0:
+            raise ArgumentError(f"rotary_base: got {self.rotary_base}, needs a positive number, such as 10000.0")
 
-    @kv_heads.default
-    def _default_kv_heads(self) -> int:
-        return self.heads
-
-    @kv_heads.validator
-    def _check_kv_heads(self, attribute: "attrs.Attribute[int]", value: int) -> None:
-        if self.heads % value:
-            raise ArgumentError(f"kv_heads: got {value}, needs a divisor of heads = {self.heads}")
-
-    @positions.validator
-    def _check_positions(self, attribute: "attrs.Attribute[str]", value: str) -> None:
-        if value not in ("none", "rotary"):
-            raise ArgumentError(f"positions: got {value!r}, needs 'none' or 'rotary'")
-        if value == "rotary" and self.head_width % 2:
+    def shape(self) -> tuple[int, int, int]:
+        """`heads`, `head_width` and `kv_heads`, with the defaults filled in."""
+        heads = self.heads if self.heads is not None else 4 if self.width % 4 == 0 else 1
+        if self.head_width is None and self.width % heads:
             raise ArgumentError(
-                f"head_width: got {self.head_width} with rotary positions, needs an even number (features rotate in "
-                f"pairs); give head_width={self.head_width + 1}, or positions='none'"
+                f"heads: got {heads} for width {self.width}, needs a divisor of the width where head_width is left "
+                f"out; give head_width too, for instance head_width={max(1, self.width // heads)}"
             )
-
-    @rotary_base.validator
-    def _check_rotary_base(self, attribute: "attrs.Attribute[float]", value: float) -> None:
-        if not value > 0:
-            raise ArgumentError(f"rotary_base: got {value}, needs a positive number, such as 10000.0")
+        head_width = self.width // heads if self.head_width is None else self.head_width
+        kv_heads = heads if self.kv_heads is None else self.kv_heads
+        if heads % kv_heads:
+            raise ArgumentError(
+                f"kv_heads: got {kv_heads}, needs a divisor of heads = {heads}; leave it out for {heads}"
+            )
+        return heads, head_width, kv_heads
 
 
 @attrs.frozen(kw_only=True)
@@ -87,4 +78,4 @@ class LocalAttentionConfig(SelfAttentionConfig):
         window: w, the number of context tokens that a query sees beside itself: the last w.
     """
 
-    window: int = attrs.field(default=4, converter=lambda value: _count("window", value))
+    window: int = attrs.field(default=4, validator=_check_count)

@@ -27,16 +27,17 @@ def _decayed_sums(
     terms: Tensor,  # (…, n, d)
     chunk: int,
 ) -> Tensor:  # (…, n, d)
-    """`h_i = e^{M_{i−1} − M_i} h_{i−1} + x_i` from `h_0 = 0`: all chunks of `chunk` rows side by side, then the same over their ends."""
+    """`h_i = e^{M_{i−1} − M_i} h_{i−1} + x_i` from `h_0 = 0`: chunks side by side, then the same over their ends."""
     n = peaks.shape[-1]
     if n <= chunk:
         return torch.stack(_step_by_step(peaks, terms), dim=-2)
     pad = -n % chunk
     last = peaks[..., -1:].expand(*peaks.shape[:-1], pad)
-    peaks = torch.cat((peaks, last), dim=-1).unflatten(-1, (-1, chunk))  # (…, c, chunk) for c chunks
-    local = _step_by_step(peaks, F.pad(terms, (0, 0, 0, pad)).unflatten(-2, (-1, chunk)))
+    peaks = torch.cat((peaks, last), dim=-1).reshape(*peaks.shape[:-1], -1, chunk)  # (…, c, chunk) for c chunks
+    local = _step_by_step(peaks, F.pad(terms, (0, 0, 0, pad)).reshape(*peaks.shape, terms.shape[-1]))
     ends = peaks[..., :-1, -1]  # (…, c − 1)
-    carried = F.pad(_decayed_sums(ends, local[-1][..., :-1, :], chunk), (0, 0, 1, 0))  # (…, c, d), nothing into the first
+    carried = _decayed_sums(ends, local[-1][..., :-1, :], chunk)  # (…, c − 1, d)
+    carried = F.pad(carried, (0, 0, 1, 0))  # nothing into the first chunk
     before = torch.cat((peaks[..., 0, :1], ends), dim=-1).unsqueeze(-1)  # (…, c, 1)
     decays = _exp(before - peaks).movedim(-1, 0).unsqueeze(-1)  # (chunk, …, c, 1)
     sums = torch.addcmul(torch.stack(local), decays, carried)  # (chunk, …, c, d)

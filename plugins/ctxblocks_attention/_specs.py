@@ -1,10 +1,9 @@
 """How the attention layers announce themselves."""
 
+from ctxblocks import LayerSpec, Traits
 from ctxblocks_attention._attention import SelfAttention
 from ctxblocks_attention._config import LocalAttentionConfig, SelfAttentionConfig
 from ctxblocks_attention._local import LocalAttention
-
-from ctxblocks import LayerSpec, Traits
 
 
 def _self_traits(config: SelfAttentionConfig) -> Traits:

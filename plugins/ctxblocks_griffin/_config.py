@@ -7,7 +7,7 @@ import attrs
 from ctxblocks import ArgumentError
 
 
-def _positive(instance: Any, attribute: Any, value: int | None) -> None:
+def _positive(instance: Any, attribute: Any, value: Any) -> None:
     if value is not None and value < 1:
         raise ArgumentError(
             f"GriffinConfig: got {attribute.name}={value}, needs at least 1; leave it out for the default"

@@ -1,6 +1,7 @@
 """Griffin's recurrent branch."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,40 +9,16 @@ from torch import Tensor, nn
 
 from ctxblocks import ProjectedLayer
 from ctxblocks_griffin._config import GriffinConfig
-from ctxblocks_griffin._scan import diagonal_scan, short_convolution, widen
-
-_SHARPNESS = 8.0  # c of RG-LRU: log a = −c · gate · softplus(Λ)
-_FLATTEST = 1 / (4 * 1000.0**2)  # below it the slope of the square root is held at 1000
+from ctxblocks_griffin._lru import RESET, RealGatedLRU
+from ctxblocks_griffin._scan import diagonal_scan, earlier_taps, tail_sums, widen
 
 
-class BlockDiagonal(nn.Module):
-    """An affine map of `heads` blocks, `weight` (heads, e / heads, e / heads) and `bias` (heads, e / heads)."""
+class Carry(NamedTuple):
+    """What one block of tokens hands to the next."""
 
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        block = width // heads
-        self.weight = nn.Parameter(torch.randn(heads, block, block) / math.sqrt(block))
-        self.bias = nn.Parameter(torch.zeros(heads, block))
-
-    def forward(
-        self,
-        x: Tensor,  # (…, e)
-    ) -> Tensor:  # (…, e)
-        """Each block's part of `x` times the block."""
-        heads, block, _ = self.weight.shape
-        if heads == 1:
-            return F.linear(x, self.weight[0].T, self.bias[0])
-        parts = x.reshape(-1, heads, block).transpose(0, 1)  # (heads, rows, block)
-        mapped = torch.baddbmm(self.bias.unsqueeze(1), parts, self.weight)
-        return mapped.transpose(0, 1).reshape(x.shape)
-
-
-def _bounded_sqrt(x: Tensor) -> Tensor:
-    """`√x`, its slope at most 1000, so that a gate that shuts completely keeps a finite gradient."""
-    flat = x < _FLATTEST
-    steep = torch.sqrt(torch.where(flat, _FLATTEST, x))
-    shifted = torch.sqrt(x).detach() + (x - x.detach()) * 1000.0
-    return torch.where(flat, shifted, steep)
+    inputs: Tensor  # (…, k − 1, e): the convolution's last inputs
+    state: Tensor  # (…, e)
+    fresh: bool  # whether the next token is the first
 
 
 class Griffin(ProjectedLayer):
@@ -50,11 +27,14 @@ class Griffin(ProjectedLayer):
     With `u` the short convolution of `W_x` of the tokens, gates `r = σ(B_r u)` and `i = σ(B_i u)`, and
     `log a = −8 r softplus(Λ)`: `h_t = a_t h_{t−1} + √(1 − a_t²) (i_t ⊙ u_t)`. The first token resets: `h_0 = i_0 ⊙ u_0`.
 
-    Sources: De et al. 2024, Griffin (arXiv 2402.19427); RecurrentGemma, whose bound on the slope of the root is kept.
+    Sources: De et al. 2024, Griffin (arXiv 2402.19427); RecurrentGemma.
 
     Args:
         config: see `GriffinConfig`.
     """
+
+    block: int = 512
+    """Tokens that are worked on at a time, so that what a pass holds stays in the cache."""
 
     def __init__(self, config: GriffinConfig) -> None:
         super().__init__(config.width)
@@ -62,12 +42,10 @@ class Griffin(ProjectedLayer):
         inner = config.state_width
         self.linear_x = nn.Linear(config.width, inner)
         self.linear_y = nn.Linear(config.width, inner)
-        self.conv = nn.Conv1d(inner, inner, config.conv, groups=inner)
-        self.input_gate = BlockDiagonal(inner, config.blocks)
-        self.recurrence_gate = BlockDiagonal(inner, config.blocks)
-        slowest, fastest = -math.log(0.999) / _SHARPNESS, -math.log(0.9) / _SHARPNESS
-        rates = torch.empty(inner).uniform_(slowest, fastest)  # a between 0.9 and 0.999 at an open gate
-        self.recurrence = nn.Parameter(torch.log(torch.expm1(rates)))  # Λ
+        bound = 1 / math.sqrt(config.conv)
+        self.conv_weight = nn.Parameter(torch.empty(inner, config.conv).uniform_(-bound, bound))
+        self.conv_bias = nn.Parameter(torch.empty(inner).uniform_(-bound, bound))
+        self.lru = RealGatedLRU(inner, config.blocks)
         self.projection = nn.Linear(inner, config.width)
 
     def mix(
@@ -76,20 +54,75 @@ class Griffin(ProjectedLayer):
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, e)
         """The gated state at the query, the last of `n + 1` tokens."""
-        states = self._states(torch.cat([context, query.unsqueeze(-2)], dim=-2))
-        return self._gated(query, states[..., -1, :])
+        tokens = torch.cat([context, query.unsqueeze(-2)], dim=-2)
+        carry = self._start(tokens)
+        for block in tokens.split(self.block, dim=-2):
+            _, _, carry = self._advance(self.linear_x(block), carry)
+        return self._gated(query, carry.state)
 
     def sequence(
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n, d)
-        """The ordinary forward pass: one scan over the tokens."""
+        """The ordinary forward pass: one scan over the tokens, block by block."""
         self.check_sequence(tokens)
-        return self._project(self._gated(tokens, self._states(tokens)))
+        if tokens.shape[-2] == 0:
+            return tokens.clone()
+        carry, outputs = self._start(tokens), []
+        for block in tokens.split(self.block, dim=-2):
+            _, states, carry = self._advance(self.linear_x(block), carry)
+            outputs.append(self.projection(self._gated(block, states)))
+        return torch.cat(outputs, dim=-2)
 
-    def _project(self, mixed: Tensor) -> Tensor:  # (…, e) -> (…, d)
-        output: Tensor = self.projection(mixed)
-        return output
+    def causal(
+        self,
+        queries: Tensor,  # (…, n + 1, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`A(C_i, q_i)`: the scan over the context, and from every state one step, for all queries of a block at once."""
+        self.check_causal(queries, context)
+        first, later = queries[..., :1, :], queries[..., 1:, :]
+        carry, outputs = self._start(context), [self._first(first, self.linear_x(first))]
+        for start in range(0, context.shape[-2], self.block):
+            rows, block = (x[..., start : start + self.block, :] for x in (later, context))
+            earlier, states, carry = self._advance(self.linear_x(block), carry)
+            outputs.append(self._step_from(rows, self.linear_x(rows), earlier[..., 1:, :], states))
+        return torch.cat(outputs, dim=-2)
+
+    def prefixes(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`A(C_i, x)`: as `causal`, the query's own maps being taken once."""
+        self.check_call(query, context)
+        row = query.unsqueeze(-2)
+        x = self.linear_x(row)
+        carry, outputs = self._start(context), [self._first(row, x)]
+        for start in range(0, context.shape[-2], self.block):
+            block = context[..., start : start + self.block, :]
+            earlier, states, carry = self._advance(self.linear_x(block), carry)
+            outputs.append(self._step_from(row, x, earlier[..., 1:, :], states))
+        return torch.cat(outputs, dim=-2)
+
+    def suffixes(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`A(c_{i+1} … c_n, x)`: tokens whose convolution a cut shortens are taken anew, those after them from tail sums."""
+        self.check_call(query, context)
+        row = query.unsqueeze(-2)
+        x = self.linear_x(torch.cat([context, row], dim=-2))
+        n, redone = context.shape[-2], max(self.config.conv - 1, 1)  # the first token resets, even without convolution
+        fade, added = self._tails(x, redone)
+        padded, outputs = F.pad(x, (0, 0, 0, redone)), []
+        for start in range(0, n + 1, self.block):
+            stop = min(start + self.block, n + 1)
+            states = self._first_states(padded[..., start : stop + redone, :], n + 1 - start, redone)
+            states = torch.addcmul(added[..., start:stop, :], fade[..., start:stop, :], states)
+            outputs.append(self.projection(self._gated(row, states)))
+        return torch.cat(outputs, dim=-2)
 
     def _gated(
         self,
@@ -99,32 +132,83 @@ class Griffin(ProjectedLayer):
         """`gelu(W_y x) ⊙ h`."""
         return F.gelu(self.linear_y(queries), approximate="tanh") * states.to(queries.dtype)
 
-    def _states(
+    def _tails(
+        self,
+        x: Tensor,  # (…, n + 1, e)
+        skipped: int,
+    ) -> tuple[Tensor, Tensor]:  # (…, n + 1, e), (…, n + 1, e)
+        """How much of a state before token `i + skipped` is left at the end, and what the tokens from there on add."""
+        taps = self.config.conv - 1
+        padded, decays, drives = F.pad(x, (0, 0, taps, 0)), [], []
+        for start in range(0, x.shape[-2], self.block):
+            block = x[..., start : start + self.block, :]
+            inputs = padded[..., start : start + taps + block.shape[-2], :]
+            earlier = earlier_taps(inputs, self.conv_weight, self.conv_bias)
+            log_decay, _, drive = self.lru.steps(torch.addcmul(earlier[..., :-1, :], block, self.conv_weight[:, -1]))
+            decays.append(log_decay)
+            drives.append(drive)
+        fade, added = tail_sums(torch.cat(decays, dim=-2), torch.cat(drives, dim=-2))
+        fade = F.pad(fade, (0, 0, 0, skipped - 1), value=1.0)[..., skipped:, :]
+        return fade, F.pad(added, (0, 0, 0, skipped - 1))[..., skipped:, :]
+
+    def _start(
         self,
         tokens: Tensor,  # (…, n, d)
-    ) -> Tensor:  # (…, n, e)
-        """`h_0 … h_{n−1}`."""
-        u = self._convolved(self.linear_x(tokens))
-        decay, drive = self._steps(u, torch.arange(u.shape[-2], device=u.device) == 0)
-        return diagonal_scan(decay, drive)
+    ) -> Carry:
+        """Before any token."""
+        inner = self.config.state_width
+        inputs = tokens.new_zeros(*tokens.shape[:-2], self.config.conv - 1, inner)
+        return Carry(inputs, widen(tokens.new_zeros(*tokens.shape[:-2], inner)), fresh=True)
 
-    def _convolved(
+    def _advance(
         self,
         x: Tensor,  # (…, n, e)
-    ) -> Tensor:  # (…, n, e)
-        assert self.conv.bias is not None
-        return short_convolution(x, self.conv.weight.squeeze(1), self.conv.bias)
+        carry: Carry,
+    ) -> tuple[Tensor, Tensor, Carry]:  # (…, n + 1, e), (…, n, e)
+        """The taps before each token and after the last, and the state after each token."""
+        inputs = torch.cat([carry.inputs.to(x.dtype), x], dim=-2)
+        earlier = earlier_taps(inputs, self.conv_weight, self.conv_bias)
+        u = torch.addcmul(earlier[..., :-1, :], x, self.conv_weight[:, -1])
+        _, decay, drive = self.lru.steps(u, self.lru.reset_first(u) if carry.fresh else None)
+        states = diagonal_scan(decay, drive, carry.state)
+        return earlier, states, Carry(inputs[..., x.shape[-2] :, :], states[..., -1, :], fresh=False)
 
-    def _steps(
+    def _first(
         self,
-        u: Tensor,  # (…, n, e)
-        first: Tensor,  # (n,), bool: which rows reset the state
-    ) -> tuple[Tensor, Tensor]:  # (…, n, e), (…, n, e)
-        """`a` and `√(1 − a²) (i ⊙ u)`; at a first token 0 and `i ⊙ u`."""
-        rate = torch.sigmoid(widen(self.recurrence_gate(u))) * F.softplus(widen(self.recurrence))
-        log_decay = -_SHARPNESS * rate
-        decay = torch.exp(log_decay)
-        scale = _bounded_sqrt(-torch.tanh(log_decay) * (1 + decay * decay))  # 1 − a², without its cancellation
-        driven = torch.sigmoid(widen(self.input_gate(u))) * widen(u)
-        first = first.unsqueeze(-1)
-        return torch.where(first, 0, decay), torch.where(first, driven, scale * driven)
+        query: Tensor,  # (…, 1, d)
+        x: Tensor,  # (…, 1, e)
+    ) -> Tensor:  # (…, 1, d)
+        """The output at a query without context."""
+        _, _, drive = self.lru.steps(torch.addcmul(self.conv_bias, x, self.conv_weight[:, -1]), RESET)
+        output: Tensor = self.projection(self._gated(query, drive))
+        return output
+
+    def _step_from(
+        self,
+        queries: Tensor,  # (…, n or 1, d)
+        x: Tensor,  # (…, n or 1, e)
+        earlier: Tensor,  # (…, n, e)
+        states: Tensor,  # (…, n, e)
+    ) -> Tensor:  # (…, n, d)
+        """The outputs at queries, each after one of the tokens."""
+        _, decay, drive = self.lru.steps(torch.addcmul(earlier, x, self.conv_weight[:, -1]))
+        output: Tensor = self.projection(self._gated(queries, torch.addcmul(drive, decay, states)))
+        return output
+
+    def _first_states(
+        self,
+        x: Tensor,  # (…, r + count, e)
+        tokens: int,
+        count: int,
+    ) -> Tensor:  # (…, r, e)
+        """The states after the first `count` tokens of suffixes `tokens, tokens − 1, …` long, or after all of a shorter."""
+        rows = x.shape[-2] - count
+        left = torch.arange(tokens, tokens - rows, -1, device=x.device).unsqueeze(-1)
+        state = torch.zeros_like(widen(x[..., :rows, :]))
+        for age in range(count):
+            u: Tensor = self.conv_bias
+            for j in range(age + 1):
+                u = torch.addcmul(u, x[..., age - j : age - j + rows, :], self.conv_weight[:, -1 - j])
+            _, decay, drive = self.lru.steps(u, RESET if age == 0 else None)
+            state = torch.where(left > age, torch.addcmul(drive, decay, state), state)
+        return state

@@ -10,7 +10,7 @@ from ctxblocks import ArgumentError
 FEATURES = ("elu", "relu", "softplus", "identity")
 
 
-def _positive(instance: Any, attribute: Any, value: int | None) -> None:
+def _positive(instance: Any, attribute: Any, value: Any) -> None:
     if value is not None and value < 1:
         raise ArgumentError(
             f"{type(instance).__name__}: got {attribute.name}={value}, needs at least 1; leave it out for the default"
@@ -22,7 +22,8 @@ def _head_shape(name: str, width: int, heads: int | None, head_width: int | None
     head_width = width // heads if head_width is None else head_width
     if head_width < 1:
         raise ArgumentError(
-            f"{name}: got {heads} heads for width {width}, needs a head width of at least 1; use fewer heads or give head_width"
+            f"{name}: got {heads} heads for width {width}, needs a head width of at least 1; "
+            "use fewer heads or give head_width"
         )
     return heads, head_width
 
@@ -64,8 +65,8 @@ class LinearAttentionConfig:
         """Check what no single field can tell."""
         if self.features == "identity" and self.normalize:
             raise ArgumentError(
-                "LinearAttentionConfig: got features='identity' with normalize=True, needs features that are never negative, "
-                "since a sum of scores of both signs may vanish; pass normalize=False or features='elu'"
+                "LinearAttentionConfig: got features='identity' with normalize=True, needs features that are never "
+                "negative, since a sum of scores of both signs may vanish; pass normalize=False or features='elu'"
             )
         heads, _ = self.head_shape
         decays = self.decays

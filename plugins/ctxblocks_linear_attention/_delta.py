@@ -44,6 +44,8 @@ class DeltaRule(ProjectedLayer):
         self.value = nn.Linear(config.width, inner, bias=config.bias)
         self.rate = nn.Linear(config.width, self.heads, bias=config.bias)
         self.gate = nn.Linear(config.width, self.heads) if config.gated else None
+        if self.gate is not None:
+            nn.init.constant_(self.gate.bias, -3.0)  # α starts at about 0.95
         self.log_decay = nn.Parameter(torch.zeros(self.heads)) if config.gated else None
         self.projection = nn.Linear(inner, config.width, bias=config.bias)
 
@@ -62,11 +64,10 @@ class DeltaRule(ProjectedLayer):
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n, d)
-        """The ordinary forward pass: one triangular system for each chunk of tokens, and the state carried between them."""
+        """The ordinary forward pass: a triangular system for each chunk of tokens, the state carried between them."""
         self.check_sequence(tokens)
-        return self.projection(
-            self._output(delta_scan(self._queries(tokens), self._steps(tokens), self.chunk), tokens.dtype)
-        )
+        read = delta_scan(self._queries(tokens), self._steps(tokens), self.chunk)
+        return self._project(self._output(read, tokens.dtype))
 
     def causal(
         self,
@@ -77,7 +78,7 @@ class DeltaRule(ProjectedLayer):
         self.check_causal(queries, context)
         q, own = self._read(queries)
         read = delta_scan(q[..., 1:, :], self._steps(context), self.chunk)
-        return self.projection(self._output(F.pad(read, (0, 0, 1, 0)) + own, queries.dtype))
+        return self._project(self._output(F.pad(read, (0, 0, 1, 0)) + own, queries.dtype))
 
     def prefixes(
         self,
@@ -88,26 +89,31 @@ class DeltaRule(ProjectedLayer):
         self.check_call(query, context)
         q, own = self._read(query.unsqueeze(-2))
         read = delta_scan_one(q, self._steps(context), self.chunk)
-        return self.projection(self._output(F.pad(read, (0, 0, 1, 0)) + own, query.dtype))
+        return self._project(self._output(F.pad(read, (0, 0, 1, 0)) + own, query.dtype))
 
     def suffixes(
         self,
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(c_{i+1} … c_n, x)`: a token's weight depends only on those after it, so sums from the end give every suffix."""
+        """`A(c_{i+1} … c_n, x)`: a token's weight depends only on those after it, so sums from the end give all."""
         self.check_call(query, context)
         q, own = self._read(query.unsqueeze(-2))
         steps = self._steps(context)
         parts = backward_weights(q, steps, self.chunk) * steps.v
-        read = running_sum(parts.flip(-2), None, self.running_chunk).flip(-2)
-        return self.projection(self._output(F.pad(read, (0, 0, 0, 1)) + own, query.dtype))
+        read = running_sum(parts.flip(-2), None, self.running_chunk, own).flip(-2)
+        return self._project(self._output(torch.cat([read, own], dim=-2), query.dtype))
+
+    def _project(self, mixed: Tensor) -> Tensor:  # (…, heads·e) -> (…, d)
+        output: Tensor = self.projection(mixed)
+        return output
 
     def _queries(
         self,
         tokens: Tensor,  # (…, r, d)
     ) -> Tensor:  # (…, heads, r, e)
-        return _unit(split_heads(widen(self.query(tokens)), self.heads)) * self.head_width**-0.5
+        scale: float = self.head_width**-0.5
+        return scale * _unit(split_heads(widen(self.query(tokens)), self.heads))
 
     def _steps(
         self,

@@ -20,8 +20,8 @@ from ctxblocks_linear_attention._running import (
 
 
 def _elu(x: Tensor) -> Tensor:
-    """`elu(x) + 1`, without the cancellation that the sum has at negative `x`."""
-    return torch.where(x > 0, x + 1, torch.exp(x.clamp(max=0)))
+    """`elu(x) + 1` as `exp(min(x, 0)) + max(x, 0)`, one of which is 1 or 0: no cancellation at negative `x`."""
+    return torch.exp(x.clamp(max=0)) + torch.relu(x)
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -37,11 +37,11 @@ _FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class LinearAttention(ProjectedLayer):
-    """`A(C, x) = W_o [Σ_j γ^(n+1−j) (φ(q)·φ(k_j)) v_j + (φ(q)·φ(k_x)) v_x]` of each head, the query its own newest token.
+    """`A(C, x) = W_o [Σ_j γ^(n+1−j) (φ(q)·φ(k_j)) v_j + (φ(q)·φ(k_x)) v_x]`, head by head, the query being a token too.
 
-    With `normalize` each head is divided by the sum of its weights, `Σ_j γ^(n+1−j) φ(q)·φ(k_j) + φ(q)·φ(k_x)`. Where that
-    sum is zero, as when no feature of the query meets one of a key, the head's output is zero, and so is its gradient;
-    a sum under `tiny / eps` of the dtype, whose terms have lost their digits to underflow, counts as zero.
+    With `normalize` each head is divided by the sum of its weights, `Σ_j γ^(n+1−j) φ(q)·φ(k_j) + φ(q)·φ(k_x)`. Where
+    that sum is zero, as when no feature of the query meets one of a key, the head's output is zero, and so is its
+    gradient; a sum under `tiny / eps` of the dtype, its terms having lost their digits to underflow, counts as zero.
 
     Sources: Katharopoulos et al. 2020 (arXiv 2006.16236); decay: Sun et al. 2023, RetNet (arXiv 2307.08621).
 
@@ -53,6 +53,8 @@ class LinearAttention(ProjectedLayer):
     """Tokens in one product of `sequence` and `causal`."""
     running_chunk: int = 32
     """Tokens in one product of `prefixes` and `suffixes`."""
+    block: int = 512
+    """Tokens that `prefixes` works on at a time, so that what a pass holds stays in the cache."""
 
     def __init__(self, config: LinearAttentionConfig) -> None:
         super().__init__(config.width)
@@ -83,7 +85,7 @@ class LinearAttention(ProjectedLayer):
         self.check_sequence(tokens)
         k, v = self._write(tokens)
         totals = linear_scan(self._features(self.query(tokens)), k, v, self._log_decay(k), self.chunk)
-        return self.projection(self._output(totals, tokens.dtype))
+        return self._project(self._output(totals, tokens.dtype))
 
     def causal(
         self,
@@ -94,21 +96,25 @@ class LinearAttention(ProjectedLayer):
         self.check_causal(queries, context)
         q, own = self._read(queries)
         k, v = self._write(context)
-        read = self._fade_once(linear_scan(q[..., 1:, :], k, v, self._log_decay(k), self.chunk))
-        return self.projection(self._output(F.pad(read, (0, 0, 1, 0)) + own, queries.dtype))
+        read = linear_scan(self._fade_once(q[..., 1:, :]), k, v, self._log_decay(k), self.chunk)
+        return self._project(self._output(F.pad(read, (0, 0, 1, 0)) + own, queries.dtype))
 
     def prefixes(
         self,
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(C_i, x)`: running sums of `(φ(q)·φ(k_j)) v_j`."""
+        """`A(C_i, x)`: running sums of `(φ(q)·φ(k_j)) v_j`, block by block."""
         self.check_call(query, context)
         q, own = self._read(query.unsqueeze(-2))
-        k, v = self._write(context)
-        parts = (k @ q.transpose(-2, -1)) * v  # (…, heads, n, e)
-        read = self._fade_once(running_sum(parts, self._log_decay(k), self.running_chunk))
-        return self.projection(self._output(F.pad(read, (0, 0, 1, 0)) + own, query.dtype))
+        reading = self._fade_once(q).transpose(-2, -1)
+        total, outputs = torch.zeros_like(own), [self._project(self._output(own, query.dtype))]
+        for start in range(0, context.shape[-2], self.block):
+            k, v = self._write(context[..., start : start + self.block, :])
+            read = running_sum((k @ reading) * v, self._log_decay(k), self.running_chunk, total)
+            total = read[..., -1:, :]
+            outputs.append(self._project(self._output(read + own, query.dtype)))
+        return torch.cat(outputs, dim=-2)
 
     def suffixes(
         self,
@@ -120,8 +126,12 @@ class LinearAttention(ProjectedLayer):
         q, own = self._read(query.unsqueeze(-2))
         k, v = self._write(context)
         parts = self._fade_to_query(q @ k.transpose(-2, -1)).transpose(-2, -1) * v
-        read = running_sum(parts.flip(-2), None, self.running_chunk).flip(-2)
-        return self.projection(self._output(F.pad(read, (0, 0, 0, 1)) + own, query.dtype))
+        read = running_sum(parts.flip(-2), None, self.running_chunk, own).flip(-2)
+        return self._project(self._output(torch.cat([read, own], dim=-2), query.dtype))
+
+    def _project(self, mixed: Tensor) -> Tensor:  # (…, heads·e) -> (…, d)
+        output: Tensor = self.projection(mixed)
+        return output
 
     def _features(
         self,
@@ -135,8 +145,7 @@ class LinearAttention(ProjectedLayer):
     ) -> tuple[Tensor, Tensor]:  # (…, heads, n, e), (…, heads, n, e or e + 1)
         """`φ(k)` and `v`, with a last entry of 1 that sums the weights where they are normalised."""
         k = self._features(self.key(tokens))
-        v = split_heads(widen(self.value(tokens)), self.heads)
-        return k, F.pad(v, (0, 1), value=1.0) if self.config.normalize else v
+        return k, split_heads(widen(self.value(tokens)), self.heads, one=self.config.normalize)
 
     def _read(
         self,
@@ -156,8 +165,7 @@ class LinearAttention(ProjectedLayer):
         if self.config.normalize:
             totals, normalizer = totals[..., :-1], totals[..., -1:]
             limits = torch.finfo(totals.dtype)
-            dead = normalizer < limits.tiny / limits.eps
-            totals = torch.where(dead, 0, totals) / torch.where(dead, 1, normalizer)
+            totals = totals / torch.where(normalizer < limits.tiny / limits.eps, math.inf, normalizer)
         return join_heads(totals).to(dtype)
 
     def _log_decay(self, like: Tensor) -> Tensor | None:  # (heads, 1)
@@ -170,11 +178,11 @@ class LinearAttention(ProjectedLayer):
 
     def _fade_once(
         self,
-        read: Tensor,  # (…, heads, n, e)
+        q: Tensor,  # (…, heads, r, e)
     ) -> Tensor:  # same
         """One step of decay, from the last token to the query."""
-        log_decay = self._log_decay(read)
-        return read if log_decay is None else read * torch.exp(log_decay).to(read.dtype).unsqueeze(-1)
+        log_decay = self._log_decay(q)
+        return q if log_decay is None else q * torch.exp(log_decay).to(q.dtype).unsqueeze(-1)
 
     def _fade_to_query(
         self,

@@ -15,9 +15,11 @@ def widen(x: Tensor) -> Tensor:
 def split_heads(
     x: Tensor,  # (…, n, heads·e)
     heads: int,
-) -> Tensor:  # (…, heads, n, e)
-    """Each head's part of every token."""
-    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+    one: bool = False,
+) -> Tensor:  # (…, heads, n, e), or e + 1
+    """Each head's part of every token, with `one` a last entry of 1 after it."""
+    parts = x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
+    return (F.pad(parts, (0, 1), value=1.0) if one else parts).transpose(-2, -3)
 
 
 def join_heads(
@@ -53,21 +55,51 @@ def running_sum(
     x: Tensor,  # (…, heads, n, e)
     log_decay: Tensor | None,  # (heads, 1), float64
     chunk: int,
+    start: Tensor,  # (…, heads, 1, e)
 ) -> Tensor:  # (…, heads, n, e)
-    """`y_i = γ y_{i−1} + x_i`: triangles of `chunk` tokens, and the same function over the chunks' totals."""
-    n = x.shape[-2]
-    if n <= chunk:
-        return triangle(n, log_decay, x) @ x
-    count = -(-n // chunk)
-    blocks = F.pad(x, (0, 0, 0, count * chunk - n)).unflatten(-2, (count, chunk))  # (…, heads, count, chunk, e)
-    within = triangle(chunk, log_decay, x)
-    local = (within if log_decay is None else within.unsqueeze(-3)) @ blocks
-    totals = running_sum(local[..., -1, :], None if log_decay is None else log_decay * chunk, chunk)
-    before = F.pad(totals[..., :-1, :], (0, 0, 1, 0)).unsqueeze(-2)  # what each chunk finds: (…, heads, count, 1, e)
-    if log_decay is not None:
-        fade = powers(log_decay, torch.arange(1, chunk + 1, device=x.device), x.dtype)
-        before = fade[:, None, :, None] * before
-    return (local + before).flatten(-3, -2)[..., :n, :]
+    """`y_i = γ y_{i−1} + x_i` from `y = start`."""
+    chunk = max(min(chunk, x.shape[-2]), 1)
+    if log_decay is None:
+        return split_heads(_plain_sum(join_heads(x), chunk, join_heads(start)), x.shape[-3])
+    return _fading_sum(x, log_decay, chunk, start)
+
+
+def _chunked(
+    x: Tensor,  # (…, n, e)
+    chunk: int,
+) -> Tensor:  # (…, count, chunk, e)
+    """Chunks of tokens, with zeros to fill the last."""
+    count = max(-(-x.shape[-2] // chunk), 1)
+    fill = count * chunk - x.shape[-2]
+    padded = F.pad(x, (0, 0, 0, fill)) if fill else x
+    return padded.reshape(*x.shape[:-2], count, chunk, x.shape[-1])
+
+
+def _plain_sum(
+    x: Tensor,  # (…, n, e)
+    chunk: int,
+    start: Tensor,  # (…, 1, e)
+) -> Tensor:  # (…, n, e)
+    """Triangles of `chunk` tokens, and the same function over the chunks' totals."""
+    local = triangle(chunk, None, x) @ _chunked(x, chunk)
+    if x.shape[-2] > chunk:
+        start = torch.cat([start, _plain_sum(local[..., :-1, -1, :], chunk, start)], dim=-2)
+    return (local + start.unsqueeze(-2)).flatten(-3, -2)[..., : x.shape[-2], :]
+
+
+def _fading_sum(
+    x: Tensor,  # (…, heads, n, e)
+    log_decay: Tensor,  # (heads, 1), float64
+    chunk: int,
+    start: Tensor,  # (…, heads, 1, e)
+) -> Tensor:  # (…, heads, n, e)
+    """As `_plain_sum`; a chunk's total fades by `γ` to its length in each chunk that follows."""
+    local = triangle(chunk, log_decay, x).unsqueeze(-3) @ _chunked(x, chunk)
+    if x.shape[-2] > chunk:
+        start = torch.cat([start, _fading_sum(local[..., :-1, -1, :], log_decay * chunk, chunk, start)], dim=-2)
+    fade = powers(log_decay, torch.arange(1, chunk + 1, device=x.device), x.dtype)
+    faded = torch.addcmul(local, fade[:, None, :, None], start.unsqueeze(-2))
+    return faded.flatten(-3, -2)[..., : x.shape[-2], :]
 
 
 def linear_scan(
@@ -77,7 +109,7 @@ def linear_scan(
     log_decay: Tensor | None,  # (heads, 1), float64
     chunk: int,
 ) -> Tensor:  # (…, heads, n, f)
-    """`o_i = Σ_{j ≤ i} γ^(i−j) (q_i·k_j) v_j`: a triangle within each chunk, and `S = Σ γ^(…) k_j v_jᵀ` for those before."""
+    """`o_i = Σ_{j ≤ i} γ^(i−j) (q_i·k_j) v_j`: a triangle within each chunk, one matrix for all tokens before it."""
     n = k.shape[-2]
     mask = triangle(min(n, chunk), log_decay, k)
     steps = torch.arange(1, min(n, chunk) + 1, device=k.device)

@@ -64,12 +64,10 @@ class GRU(RecurrentLayer):
     def gates(self, inputs: Tensor, recurrent: Tensor, state: State) -> State:
         """Reset and update gates, candidate, and their blend with the previous output."""
         (before,) = state
-        input_reset, input_update, input_new = inputs.chunk(3, dim=-1)
-        hidden_reset, hidden_update, hidden_new = recurrent.chunk(3, dim=-1)
-        reset = torch.sigmoid(input_reset + hidden_reset)
-        update = torch.sigmoid(input_update + hidden_update)
-        new = torch.tanh(input_new + reset * hidden_new)
-        return (new + update * (before - new),)
+        both = 2 * before.shape[-1]
+        reset, update = torch.sigmoid(inputs[..., :both] + recurrent[..., :both]).chunk(2, dim=-1)
+        new = torch.tanh(inputs[..., both:] + reset * recurrent[..., both:])
+        return (torch.lerp(new, before, update),)
 
     def fused(self) -> Fused:
         """`torch.gru`."""
@@ -89,13 +87,13 @@ class LSTM(RecurrentLayer):
         memory = torch.addcmul(torch.sigmoid(enter) * torch.tanh(new), torch.sigmoid(forget), memory)
         return torch.sigmoid(leave) * torch.tanh(memory), memory
 
-    def complete(self, tokens: Tensor, recurrent: Tensor, outputs: Tensor) -> State:
+    def complete(self, tokens: Tensor, recurrent: Tensor, outputs: Tensor, start: State) -> State:
         """The memories `m_0 … m_n`, which torch's pass keeps to itself, from the gates of all steps at once."""
         hidden = outputs.shape[-1]
         total = self.input_product(tokens, 3 * hidden) + recurrent[..., :-1, : 3 * hidden]  # not the output gate
         enter, forget = torch.sigmoid(total[..., : 2 * hidden]).chunk(2, dim=-1)
-        memories = scan(forget, enter * torch.tanh(total[..., 2 * hidden :]))
-        return outputs, torch.cat([torch.zeros_like(outputs[..., :1, :]), memories], dim=-2)
+        memories = scan(forget, enter * torch.tanh(total[..., 2 * hidden :]), start[1])
+        return outputs, torch.cat([start[1].unsqueeze(-2), memories], dim=-2)
 
     def fused(self) -> Fused:
         """`torch.lstm`."""

@@ -57,6 +57,9 @@ class RecurrentLayer(ProjectedLayer):
         parts: tensors in a state.
     """
 
+    block: int = 1024
+    """Tokens that one pass takes at once; every value gives the same function."""
+
     def __init__(self, config: RecurrentConfig, mode: str, parts: int = 1) -> None:
         super().__init__(config.width)
         # not nn.RNN and its kin, which torch.compile refuses to read
@@ -82,6 +85,7 @@ class RecurrentLayer(ProjectedLayer):
         tokens: Tensor,  # (…, n, d): c_1 … c_n
         recurrent: Tensor,  # (…, n + 1, g·hidden): V h_0 … V h_n
         outputs: Tensor,  # (…, n + 1, hidden): h_0 … h_n
+        start: State,  # each (…, hidden): s_0
     ) -> State:  # each (…, n + 1, hidden)
         """The states `s_0 … s_n` of which the outputs are known; by default the outputs are all there is."""
         return (outputs,)
@@ -92,7 +96,8 @@ class RecurrentLayer(ProjectedLayer):
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, hidden)
         """The cell's output after the context and the query."""
-        return self.outputs(torch.cat([context, query.unsqueeze(-2)], dim=-2))[..., -1, :]
+        tokens = torch.cat([context, query.unsqueeze(-2)], dim=-2)
+        return self.outputs(tokens, self.zero_state(query))[1][0]
 
     def causal(
         self,
@@ -133,35 +138,42 @@ class RecurrentLayer(ProjectedLayer):
     ) -> Tensor:  # (…, n, d)
         """One pass over the tokens; see `ContextualLayer.sequence`."""
         self.check_sequence(tokens)
-        found: Tensor = self.projection(self.outputs(tokens))
-        return found
+        state = self.zero_state(tokens[..., :0, :].sum(-2))
+        rows = [tokens[..., :0, :]]
+        for block in torch.split(tokens, self.block, dim=-2):
+            outputs, state = self.outputs(block, state)
+            rows.append(self.projection(outputs))
+        return torch.cat(rows, dim=-2)
 
     def outputs(
         self,
         tokens: Tensor,  # (…, n, d)
-    ) -> Tensor:  # (…, n, hidden)
-        """`h_1 … h_n`: torch's fused pass, or inside a transform, where torch has none, the loop over cells."""
+        start: State,  # each (…, hidden): s_0
+    ) -> tuple[Tensor, State]:  # (…, n, hidden), each (…, hidden)
+        """`h_1 … h_n` and `s_n`: torch's fused pass, or inside a transform, where torch has none, the loop over cells."""
         if inside_transform() or tokens.numel() == 0:
-            return self.looped(tokens)
-        flat = tokens.reshape(math.prod(tokens.shape[:-2]), *tokens.shape[-2:])
-        start = tuple(part.unsqueeze(0) for part in self.zero_state(flat[:, 0]))
+            return self.looped(tokens, start)
+        batch = tokens.shape[:-2]
+        flat = tokens.reshape(math.prod(batch), *tokens.shape[-2:])
+        before = tuple(part.reshape(1, len(flat), -1) for part in start)
         weights = [w for pair in zip(self._pair("ih"), self._pair("hh"), strict=True) for w in pair]
-        bias = self.recurrence.bias
-        # train=True keeps what a backward pass needs also in eval mode; dropout, the other meaning of it, is 0
-        found = self.fused()(flat, start[0] if self.parts == 1 else start, weights, bias, 1, 0.0, True, False, True)
-        return found[0].reshape(*tokens.shape[:-1], -1)
+        # train=True keeps what a backward pass needs, also in eval mode; dropout, its other meaning, is 0
+        found, *state = self.fused()(
+            flat, before if self.parts == 2 else before[0], weights, self.recurrence.bias, 1, 0.0, True, False, True
+        )
+        return found.reshape(*batch, *found.shape[-2:]), tuple(part.reshape(*batch, -1) for part in state)
 
     def looped(
         self,
         tokens: Tensor,  # (…, n, d)
-    ) -> Tensor:  # (…, n, hidden)
-        """`h_1 … h_n` from one cell step per token, in plain operations."""
-        state = self.zero_state(tokens[..., :0, :].sum(-2))
-        rows = []
+        start: State,  # each (…, hidden): s_0
+    ) -> tuple[Tensor, State]:  # (…, n, hidden), each (…, hidden)
+        """`h_1 … h_n` and `s_n` from one cell step per token, in plain operations."""
+        state, rows = start, [start[0].unsqueeze(-2)[..., :0, :]]
         for inputs in self.input_product(tokens).unbind(-2):
             state = self.step(inputs, state)
-            rows.append(state[0])
-        return torch.stack(rows, dim=-2) if rows else tokens.new_zeros(*tokens.shape[:-1], self.projection.in_features)
+            rows.append(state[0].unsqueeze(-2))
+        return torch.cat(rows, dim=-2), state
 
     def step(
         self,
@@ -198,12 +210,21 @@ class RecurrentLayer(ProjectedLayer):
         queries: Tensor,  # (…, n + 1 or 1, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        start = self.zero_state(queries[..., :1, :])[0]
-        outputs = torch.cat([start, self.outputs(context)], dim=-2)
-        recurrent = self.hidden_product(outputs)
-        state = self.complete(context, recurrent, outputs)
-        found: Tensor = self.projection(self.gates(self.input_product(queries), recurrent, state)[0])
-        return found
+        n = context.shape[-2]
+        state = self.zero_state(queries[..., 0, :])
+        rows = []
+        for start in range(0, max(n, 1), self.block):
+            tokens = context[..., start : start + self.block, :]
+            outputs = torch.cat([state[0].unsqueeze(-2), self.outputs(tokens, state)[0]], dim=-2)
+            recurrent = self.hidden_product(outputs)
+            states = self.complete(tokens, recurrent, outputs, state)
+            state = tuple(part[..., -1, :] for part in states)
+            count = tokens.shape[-2] + (start + self.block >= n)  # the last state opens the next block, if there is one
+            asked = queries if queries.shape[-2] == 1 else queries[..., start : start + count, :]
+            parts = (part[..., :count, :] for part in (recurrent, *states))
+            found = self.gates(self.input_product(asked), next(parts), tuple(parts))
+            rows.append(self.projection(found[0]))
+        return torch.cat(rows, dim=-2)
 
     def _pair(self, product: str) -> list[Tensor]:
         """The weight of the input ("ih") or hidden ("hh") product, and its bias if there is one."""

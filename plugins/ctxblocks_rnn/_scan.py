@@ -10,19 +10,21 @@ from torch import Tensor
 def scan(
     keeps: Tensor,  # (…, n, h): f, between 0 and 1
     gains: Tensor,  # (…, n, h): g
+    start: Tensor,  # (…, h): m_0
 ) -> Tensor:  # (…, n, h)
-    """`m_1 … m_n` from `m_0 = 0`: all chunks at once from zero, then their ends in a row, then what each began with."""
+    """`m_1 … m_n`: all chunks at once from zero, then their ends in a row, then what each began with."""
     n = gains.shape[-2]
+    if n == 0:
+        return gains
     size = max(1, math.isqrt(n))
     fill = -n % size
-    keeps, gains = (
-        F.pad(part, (0, 0, 0, fill)).unflatten(-2, (-1, size)) for part in (keeps, gains)
-    )  # (…, c, size, h)
+    padded = (torch.unflatten(F.pad(part, (0, 0, 0, fill)), -2, (-1, size)) for part in (keeps, gains))
+    keeps, gains = padded  # (…, c, size, h)
     locals_, products = [gains[..., 0, :]], [keeps[..., 0, :]]
     for keep, gain in zip(keeps.unbind(-2)[1:], gains.unbind(-2)[1:], strict=True):
         locals_.append(torch.addcmul(gain, keep, locals_[-1]))
         products.append(keep * products[-1])
-    starts = [torch.zeros_like(gains[..., 0, 0, :])]
+    starts = [start]
     for end, product in zip(locals_[-1].unbind(-2)[:-1], products[-1].unbind(-2)[:-1], strict=True):
         starts.append(torch.addcmul(end, product, starts[-1]))
     begun = torch.stack(starts, dim=-2).unsqueeze(-2)  # (…, c, 1, h)

@@ -46,7 +46,8 @@ class SSMConfig:
                 )
         if self.inner % self.groups:
             raise ArgumentError(
-                f"SSMConfig: got groups={self.groups}, needs a divisor of expand · width = {self.inner}; choose one, or widen the layer"
+                f"SSMConfig: got groups={self.groups}, needs a divisor of expand · width = {self.inner}; "
+                f"choose one, or widen the layer"
             )
         if self.head_width is not None and (self.head_width < 1 or self.inner % (self.head_width * self.groups)):
             raise ArgumentError(

@@ -51,7 +51,8 @@ def _near(u: Tensor, B: Tensor, C: Tensor, total: Tensor) -> Tensor:
 
 def _far(u: Tensor, C: Tensor, state: Tensor, total: Tensor) -> Tensor:
     """What they read from the state at the chunk's start."""
-    return (C @ state).unflatten(-1, u.shape[-2:]) * decay(total, u.dtype).transpose(-1, -2).unsqueeze(-1)
+    kept = decay(total, u.dtype).transpose(-1, -2).unsqueeze(-1)  # (…, g, q, k, 1)
+    return torch.unflatten(C @ state, -1, u.shape[-2:]) * kept
 
 
 def _carry(u: Tensor, B: Tensor, state: Tensor, total: Tensor) -> Tensor:
@@ -59,4 +60,5 @@ def _carry(u: Tensor, B: Tensor, state: Tensor, total: Tensor) -> Tensor:
     last = total[..., -1:]  # (…, g, k, 1)
     left = decay(last - total, u.dtype).transpose(-1, -2).unsqueeze(-1)  # (…, g, q, k, 1)
     kept = decay(last, u.dtype).transpose(-1, -2).unsqueeze(-1)  # (…, g, 1, k, 1)
-    return (state.unflatten(-1, u.shape[-2:]) * kept).flatten(-2) + B.transpose(-1, -2) @ (u * left).flatten(-2)
+    old = torch.unflatten(state, -1, u.shape[-2:]) * kept
+    return old.flatten(-2) + B.transpose(-1, -2) @ (u * left).flatten(-2)

@@ -7,7 +7,6 @@ reads it after its own step: `y = C_qᵀ S_q + D x_q`. That is gated, normalised
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,31 +15,7 @@ from torch import Tensor, nn
 from ctxblocks import ProjectedLayer
 from ctxblocks_ssm._config import SSMConfig
 from ctxblocks_ssm._scan import decay, floor, read_states
-
-
-class Signals(NamedTuple):
-    """What tokens write into the states and read from them."""
-
-    x: Tensor  # (…, g, n, k, p), of k heads in each of g groups
-    B: Tensor  # (…, g, n, s)
-    C: Tensor  # (…, g, n, s)
-
-
-class Steps(NamedTuple):
-    """Step sizes and log decays; neither passes the convolution."""
-
-    size: Tensor  # (…, g, k, n): Δ
-    log_decay: Tensor  # (…, g, k, n): a, float64
-
-
-def widen(x: Tensor) -> Tensor:
-    """`x` in the dtype in which sums are carried: float32 for half types."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def along_tokens(x: Tensor) -> Tensor:  # (…, g, k, n) -> (…, g, n, k, 1)
-    """A number per head and token, to scale the token's channels by."""
-    return x.transpose(-1, -2).unsqueeze(-1)
+from ctxblocks_ssm._signals import Signals, Steps, along_tokens, gated_norm, widen
 
 
 class SSM(ProjectedLayer):
@@ -180,12 +155,10 @@ class SSM(ProjectedLayer):
         tail = slice(full, context.shape[-2])
         tails = terms(window[..., tail, :], tail).flip(-3).cumsum(-3).flip(-3)
         total = F.pad(tails, (0, 0, 0, 0, 0, 1)) + self._own(asked, Steps(*(s[..., -1:] for s in steps)))
-        seen = torch.zeros_like(window[..., :rows, :])
         for m in range(full):  # the token m places after the cut sees m before it
-            seen = sum(
-                (self._tap(r) * widen(inputs[..., m - r : m - r + rows, :]) for r in range(1, m + 1)),
-                torch.zeros_like(seen),
-            )
+            seen = torch.zeros_like(window[..., :rows, :])
+            for back in range(1, m + 1):
+                seen = torch.addcmul(seen, widen(inputs[..., m - back : m - back + rows, :]), self._tap(back))
             total = total + terms(seen, slice(m, m + rows))
         return self._norm(total, self._gate(query.unsqueeze(-2)))
 
@@ -223,9 +196,10 @@ class SSM(ProjectedLayer):
         back = self.config.conv - 1
         wide = widen(inputs)
         padded = F.pad(wide, (0, 0, back, 0))
-        window = torch.zeros_like(F.pad(wide, (0, 0, 0, 1)))
+        rows = wide.shape[-2] + 1
+        window = wide.new_zeros(*wide.shape[:-2], rows, wide.shape[-1])
         for m in range(back):
-            window = torch.addcmul(window, padded[..., m : m + window.shape[-2], :], self._tap(back - m))
+            window = torch.addcmul(window, padded[..., m : m + rows, :], self._tap(back - m))
         return window
 
     def _signals(
@@ -264,10 +238,6 @@ class SSM(ProjectedLayer):
         read: Tensor,  # (…, g, n, k, p)
         gate: Tensor,  # (…, n, inner), or one for all
     ) -> Tensor:  # (…, n, inner), in the layer's dtype
-        """The gated root-mean-square norm of each group; scaled first, so that no square overflows."""
-        gated = read.transpose(-4, -3).flatten(-2) * gate.unflatten(-1, (self.config.groups, -1))
-        scale = gated.detach().abs().amax(-1, keepdim=True).clamp(min=1.0)
-        unit = gated / scale
-        square = unit.square().mean(-1, keepdim=True) + self.config.eps / scale.square()
-        normed = (unit * square.rsqrt()).flatten(-2)
+        """What the projection reads."""
+        normed = gated_norm(read.transpose(-4, -3).flatten(-2), gate, self.config.eps)
         return normed.to(self.norm_weight.dtype) * self.norm_weight

@@ -1,0 +1,203 @@
+"""Figures as data, and how they are drawn: PNG, SVG and the numbers, the same bytes for the same numbers."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import attrs
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from ctxblocks.experiments._metrics import Array
+
+BLUE, ORANGE, GREEN, RED, PURPLE, BLACK, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#000000",
+    "#767676",
+)
+"""Okabe and Ito's palette, told apart by colour-blind readers too."""
+SCALE = ("#00204C", "#31446B", "#666970", "#958F78", "#CAB969", "#E8D35A")
+"""Six steps of cividis, for what has an order."""
+BAR_DISTANCE = 20
+"""Points from one error bar of a curve to its next."""
+STYLES: dict[str, dict[str, Any]] = {
+    "line": {"linestyle": "-", "linewidth": 1.6},
+    "thick": {"linestyle": "-", "linewidth": 2.6},
+    "dashed": {"linestyle": "--", "linewidth": 1.4},
+    "dotted": {"linestyle": ":", "linewidth": 1.6},
+    "marked": {"linestyle": "-", "linewidth": 1.2, "marker": "o", "markersize": 4},
+    "dots": {"linestyle": "", "marker": "o", "markersize": 2.6},
+    "rings": {"linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "none", "markeredgewidth": 1.1},
+}
+SETTINGS: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.fontsize": 8.5,
+    "legend.framealpha": 0.85,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ctxblocks",
+}
+
+
+Legend = Literal["best", "upper right", "lower right", "lower left"]
+"""Where a legend stands."""
+
+
+@attrs.frozen(kw_only=True)
+class Curve:
+    """One entry of a legend.
+
+    Attributes:
+        label: in the legend.
+        x: positions.
+        y: values; those that are not finite are left out.
+        error: half the height of the band, if any.
+        bars: draws bars in place of the band: the place of the first one, each curve's its own, so that they stand side by side.
+        colour: of the palette.
+        style: a key of `STYLES`.
+    """
+
+    label: str
+    x: Array
+    y: Array
+    error: Array | None = None
+    bars: int | None = None
+    colour: str = BLUE
+    style: str = "line"
+
+
+@attrs.frozen(kw_only=True)
+class Panel:
+    """One pair of axes.
+
+    Attributes:
+        title: above it.
+        xlabel: with units.
+        ylabel: with units.
+        curves: drawn in order.
+        xscale: `linear` or `log`.
+        yscale: `linear` or `log`.
+        ylimits: if not those of the curves.
+        legend: where the legend stands; None for none.
+        headroom: what stays free above the curves, for the legend, as a share of their height.
+    """
+
+    title: str
+    xlabel: str
+    ylabel: str
+    curves: tuple[Curve, ...]
+    xscale: str = "linear"
+    yscale: str = "linear"
+    ylimits: tuple[float, float] | None = None
+    legend: Legend | None = "best"
+    headroom: float = 0.0
+
+
+MANY_CURVES = 6
+"""A legend of more takes two columns."""
+Cell = tuple[Panel, ...]
+"""Panels one above another: the first takes two thirds of the height."""
+
+
+@attrs.frozen(kw_only=True)
+class Figure:
+    """A figure of the paper.
+
+    Attributes:
+        number: the paper's.
+        rows: of cells.
+        caption: what it shows, with which settings, and what holds.
+    """
+
+    number: int
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str
+
+
+def draw(figure: Figure, kind: str) -> bytes:
+    """The picture, as `png` or `svg`."""
+    metadata = {"Date": None, "Creator": "ctxblocks"} if kind == "svg" else {"Software": "ctxblocks"}
+    content = io.BytesIO()
+    with matplotlib.rc_context(SETTINGS):
+        columns = max(len(row) for row in figure.rows)
+        canvas = Canvas(figsize=(4.3 * columns, 3.9 * len(figure.rows)), layout="constrained")
+        FigureCanvasAgg(canvas)
+        grid = canvas.add_gridspec(len(figure.rows), columns)
+        for row, cells in enumerate(figure.rows):
+            for column, cell in enumerate(cells):
+                inner = grid[row, column].subgridspec(len(cell), 1, height_ratios=[2, 1][: len(cell)])
+                for place, panel in enumerate(cell):
+                    _draw_panel(canvas.add_subplot(inner[place]), panel)
+        canvas.savefig(content, format=kind, dpi=160, metadata=metadata)
+    return content.getvalue()
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    for curve in panel.curves:
+        _draw_curve(axes, curve)
+    axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, xscale=panel.xscale, yscale=panel.yscale)
+    if panel.ylimits is not None:
+        axes.set_ylim(*panel.ylimits)
+    _make_room(axes, panel.headroom)
+    if panel.xscale == "linear":
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    else:
+        axes.xaxis.set_major_formatter("{x:g}")
+    if panel.yscale == "log":
+        axes.yaxis.set_major_locator(LogLocator(numticks=7))
+    if panel.legend is not None:
+        axes.legend(loc=panel.legend, ncols=2 if len(panel.curves) > MANY_CURVES else 1)
+
+
+def _make_room(axes: Axes, share: float) -> None:
+    """Move the upper limit up, on the axis as it is scaled."""
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(np.array(axes.get_ylim()))
+    axes.set_ylim(top=float(scale.inverted().transform(np.array([high + share * (high - low)]))[0]))
+
+
+def _draw_curve(axes: Axes, curve: Curve) -> None:
+    kept = np.isfinite(curve.y)
+    x, y = curve.x[kept], curve.y[kept]
+    axes.plot(x, y, color=curve.colour, label=curve.label, **STYLES[curve.style])
+    if curve.error is None:
+        return
+    error = curve.error[kept]
+    if curve.bars is not None:
+        part = slice(curve.bars, None, BAR_DISTANCE)
+        axes.errorbar(x[part], y[part], error[part], color=curve.colour, linestyle="", linewidth=1, capsize=2)
+    else:
+        axes.fill_between(x, y - error, y + error, color=curve.colour, alpha=0.22, linewidth=0)
+
+
+def numbers(figure: Figure) -> str:
+    """What was drawn, as CSV: one row per point."""
+    content = io.StringIO()
+    table = csv.writer(content, lineterminator="\n")
+    table.writerow(["figure", "panel", "curve", "x_label", "x", "y_label", "y", "error"])
+    for panel in _panels(figure.rows):
+        for curve in panel.curves:
+            errors: Sequence[float | str] = [""] * len(curve.x) if curve.error is None else curve.error.tolist()
+            for x, y, error in zip(curve.x.tolist(), curve.y.tolist(), errors, strict=True):
+                table.writerow([figure.number, panel.title, curve.label, panel.xlabel, x, panel.ylabel, y, error])
+    return content.getvalue()
+
+
+def _panels(rows: Sequence[Sequence[Cell]]) -> list[Panel]:
+    return [panel for row in rows for cell in row for panel in cell]

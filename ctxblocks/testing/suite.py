@@ -1,0 +1,16 @@
+"""The conformance suite: every property that a contextual layer has to have.
+
+    pytest --pyargs ctxblocks.testing.suite --ctx-layer NAME
+
+or, in a test file of one's own,
+
+    from ctxblocks.testing.suite import *
+"""
+
+from ctxblocks.testing._claims import *  # noqa: F403
+from ctxblocks.testing._contract import *  # noqa: F403
+from ctxblocks.testing._contract_fast import *  # noqa: F403
+from ctxblocks.testing._contract_state import *  # noqa: F403
+from ctxblocks.testing._registry_group import *  # noqa: F403
+
+__all__ = [name for name in globals() if name.startswith("test_")]

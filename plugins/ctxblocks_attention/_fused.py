@@ -1,0 +1,156 @@
+"""Softmax attention of many queries at once, through torch's fused kernels.
+
+Heads stand before rows here: queries are `(…, heads, rows, f)`, keys and values `(…, kv_heads, rows, f)`.
+"""
+
+import dataclasses
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ctxblocks import inside_transform
+
+
+@dataclasses.dataclass(frozen=True)
+class Reads:
+    """What `n + 1` queries read: the `n` keys and values of the context, and one key and value of their own.
+
+    Attributes:
+        queries: `(…, heads, n + 1, f)`.
+        keys: `(…, kv_heads, n, f)`.
+        values: `(…, kv_heads, n, f)`.
+        self_scores: `(…, heads, n + 1)`, the queries' products with their own keys, float32 for half types.
+        self_values: `(…, heads, n + 1, f)`, or one row for all.
+        scale: factor of all scores.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    self_scores: Tensor
+    self_values: Tensor
+    scale: float
+
+
+def attend(
+    queries: Tensor,  # (…, heads, rows, f)
+    keys: Tensor,  # (…, kv_heads, columns, f)
+    values: Tensor,  # (…, kv_heads, columns, f)
+    scale: float,
+    seen: Tensor | None = None,  # (…, 1, rows, columns), bool
+) -> Tensor:  # (…, heads, rows, f)
+    """Softmax attention; row `i` sees the columns marked in `seen`, or `0 … i` where it is left out.
+
+    Inside transforms of `torch.func`, for which the fused kernels have no rules, the same by plain products.
+    """
+    if inside_transform() and not torch.compiler.is_compiling():
+        return _attend_plainly(queries, keys, values, scale, seen)
+    lead = queries.shape[:-3]
+    q, k, v = (x.reshape(math.prod(lead), *x.shape[-3:]) for x in (queries, keys, values))
+    grouped = queries.shape[-3] != keys.shape[-3]
+    mixed = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=seen, is_causal=seen is None, scale=scale, enable_gqa=grouped
+    )
+    return mixed.reshape(*lead, *mixed.shape[-3:])
+
+
+def _attend_plainly(queries: Tensor, keys: Tensor, values: Tensor, scale: float, seen: Tensor | None) -> Tensor:
+    """`attend` by products and a softmax, in float32 for half types."""
+    wide = torch.promote_types(queries.dtype, torch.float32)
+    group = queries.shape[-3] // keys.shape[-3]
+    k, v = (x.to(wide).repeat_interleave(group, dim=-3) for x in (keys, values))
+    if seen is None:
+        seen = torch.ones(queries.shape[-2], keys.shape[-2], dtype=torch.bool, device=queries.device).tril()
+    scores = (queries.to(wide) * scale) @ k.mT
+    return (torch.softmax(scores.masked_fill(~seen, -math.inf), dim=-1) @ v).to(queries.dtype)
+
+
+def causal_with_self(reads: Reads) -> Tensor:  # (…, heads, n + 1, f)
+    """Row `i` attends to keys `1 … i` and to its own: plain causal attention with a self slot in front [Sec. 9]."""
+    queries, key_slot, value_slot = _slotted(reads)
+    keys = _behind(key_slot, _widened(reads.keys, queries.shape[-1]))
+    values = _behind(value_slot, _widened(reads.values, queries.shape[-1]))
+    return _merged(attend(queries, keys, values, reads.scale), reads)
+
+
+def banded_with_self(reads: Reads, window: int, block: int) -> Tensor:  # (…, heads, n + 1, f)
+    """Row `i` attends to keys `i − window + 1 … i` and to its own, in blocks of `block ≥ window` rows with a self slot each."""
+    lead, rows = reads.queries.shape[:-2], reads.queries.shape[-2]
+    blocks = -(-rows // block)
+    queries, key_slot, value_slot = _slotted(reads)
+    queries = F.pad(queries, (0, 0, 0, blocks * block - rows)).reshape(-1, blocks, block, queries.shape[-1])
+    keys = _behind(key_slot, _near(_widened(reads.keys, queries.shape[-1]), blocks, window, block))
+    values = _behind(value_slot, _near(_widened(reads.values, queries.shape[-1]), blocks, window, block))
+    keys, values = (x.reshape(-1, *x.shape[-3:]).movedim(1, 0) for x in (keys, values))
+    seen = _band(blocks, block, window, queries.device)
+    mixed = attend(queries.movedim(1, 0), keys, values, reads.scale, seen)  # (blocks, … heads, block, f')
+    return _merged(mixed.movedim(0, 1).reshape(*lead, blocks * block, -1)[..., :rows, :], reads)
+
+
+def _near(
+    x: Tensor,  # (…, n, f)
+    blocks: int,
+    window: int,
+    block: int,
+) -> Tensor:  # (…, blocks, window + block − 1, f)
+    """The rows that a block of queries sees: the last `window` before it, and its own but the last."""
+    padded = F.pad(x, (0, 0, block, blocks * block - x.shape[-2]))
+    grid = padded.reshape(*x.shape[:-2], blocks + 1, block, x.shape[-1])
+    return torch.cat((grid[..., :-1, block - window :, :], grid[..., 1:, : block - 1, :]), dim=-2)
+
+
+def _band(blocks: int, block: int, window: int, device: torch.device) -> Tensor:  # (blocks, 1, block, block + window)
+    """Which columns a row of a block sees: the slot in front, then the `window` columns that end just before its own."""
+    row = torch.arange(block, device=device).unsqueeze(-1)
+    column = torch.arange(block + window - 1, device=device)
+    near = (column >= row) & (column < row + window)
+    first = torch.arange(blocks, device=device).view(-1, 1, 1, 1) * block + column >= window  # the list's own rows
+    return F.pad(near & first, (1, 0), value=True)
+
+
+def _slotted(reads: Reads) -> tuple[Tensor, Tensor, Tensor]:  # (…, heads, n + 1, f'), (f',), (f',)
+    """Queries with their self scores as further features, and the slot's key and value.
+
+    In half precision a score is stored as three features, `s / 64` in parts of falling size against 64s: a single one would
+    round it and overflow float16. The number of features is a multiple of 8, as fused kernels want it.
+    """
+    width, dtype = reads.queries.shape[-1], reads.queries.dtype
+    if dtype in (torch.float16, torch.bfloat16):
+        parts, rest, factor = [], reads.self_scores / 64, 64.0
+        for _ in range(3):
+            parts.append(rest.to(dtype))
+            rest = rest - parts[-1].to(rest.dtype)
+    else:
+        parts, factor = [reads.self_scores], 1.0
+    spare = -(width + len(parts)) % 8
+    queries = F.pad(torch.cat((reads.queries, torch.stack(parts, dim=-1)), dim=-1), (0, spare))
+    key = F.pad(queries.new_full((len(parts),), factor), (width, spare))
+    value = F.pad(queries.new_ones(1), (width, spare + len(parts) - 1))
+    return queries, key, value
+
+
+def _widened(
+    x: Tensor,  # (…, f)
+    features: int,
+) -> Tensor:  # (…, features)
+    """`x` with features of 0 behind its own."""
+    return F.pad(x, (0, features - x.shape[-1]))
+
+
+def _behind(
+    slot: Tensor,  # (f,)
+    x: Tensor,  # (…, n, f)
+) -> Tensor:  # (…, n + 1, f)
+    """`x` with the slot as its first row."""
+    return torch.cat((slot.expand(*x.shape[:-2], 1, -1), x), dim=-2)
+
+
+def _merged(
+    mixed: Tensor,  # (…, heads, n + 1, f'): Σ p_j v_j, then p_self
+    reads: Reads,
+) -> Tensor:  # (…, heads, n + 1, f)
+    """`Σ p_j v_j + p_self v_self`."""
+    width = reads.self_values.shape[-1]
+    return torch.addcmul(mixed[..., :width], mixed[..., width, None], reads.self_values)

@@ -1,0 +1,254 @@
+"""A run on disk: what it holds, that it resumes, and whom it refuses."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+
+import attrs
+import cattrs
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import safetensors
+from small_experiments import small_configuration
+
+from ctxblocks._errors import ArgumentError, CtxblocksError
+from ctxblocks.experiments import Configuration, Metrics, Record, reproduce
+from ctxblocks.experiments._files import write_bytes
+from ctxblocks.experiments._metrics import SCHEMA
+
+Finished = tuple[Path, Record]
+LABELS = {
+    2: [
+        "training step",
+        "training",
+        "validation, with context",
+        "validation, updated weights, no context",
+        "zero predictor",
+    ],
+    3: ["trained", "control: untrained", "control: context of another task", "i, tokens in the context"],
+    4: ["SGD, rate 0.01", "SGD, rate 0.1", "implicit update ΔW(Cᵢ)", "least squares", "alignment of the two updates"],
+    5: ["post-norm-stack: losses", "pre-norm-stack: losses", "block", "‖t − t̂‖₂ / ‖t‖₂, mean ± SE"],
+    6: ["RNN: losses", "RNN: marginal change", "control: untrained", "control: context of another task"],
+}
+CURVES = {2: 9, 3: 4, 4: 7, 5: 26, 6: 12}
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from small_experiments import small_configuration
+from ctxblocks.experiments import reproduce
+if __name__ == "__main__":
+    reproduce(small_configuration(), Path(sys.argv[1]), workers=2)
+"""
+
+
+def test_a_run_leaves_these_files_and_no_others(finished: Finished, configuration: Configuration) -> None:
+    """Nothing written aside stays behind."""
+    folder, _ = finished
+    expected = {"run.json", "metrics.parquet", "report.html"}
+    expected |= {f"checkpoints/{model.name}.safetensors" for model in configuration.models}
+    expected |= {f"figures/figure-{number}.{kind}" for number in range(2, 7) for kind in ("png", "svg", "csv", "txt")}
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == expected
+
+
+def test_run_json_holds_the_configuration_and_the_verdicts(finished: Finished, configuration: Configuration) -> None:
+    """And reads back as the record that the run returned."""
+    folder, record = finished
+    content = json.loads((folder / "run.json").read_text())
+    assert content["status"] == "complete"
+    assert cattrs.structure(content["configuration"], Configuration) == configuration
+    assert cattrs.structure(content, Record) == record
+    assert {claim["verdict"] for claim in content["claims"]} <= {"holds", "does not hold"}
+    assert content["seeds"]["run"] == 0
+    assert {"python", "torch", "ctxblocks"} <= set(content["versions"])
+    for figure in content["figures"]:
+        assert all((folder / file).stat().st_size > 0 for file in figure["files"])
+
+
+def test_metrics_are_one_tidy_table(finished: Finished, configuration: Configuration) -> None:
+    """Both predictions of every task stand in it, and their difference is float32's."""
+    table = pq.read_table(finished[0] / "metrics.parquet")
+    assert table.schema.equals(SCHEMA)
+    metrics = Metrics(table)
+    for model in configuration.models:
+        where = {"model": model.name, "control": "trained"}
+        first, second, target = (
+            metrics.array({**where, "quantity": name}, "task")
+            for name in ("prediction with context", "prediction of updated weights", "target")
+        )
+        assert first.shape == (8,)
+        assert np.abs(first - second).max() < 1e-5
+        assert np.abs(first - target).max() > 1e-3
+    assert metrics.array(
+        {"quantity": "marginal change", "model": "rnn", "control": "untrained"}, "task", "n"
+    ).shape == (8, 12)
+    assert metrics.array({"quantity": "alignment", "lr": 0.1}, "task", "n").shape == (8, 13)
+
+
+@pytest.mark.parametrize("number", range(2, 7))
+def test_figures_show_what_they_should(number: int, finished: Finished) -> None:
+    """The SVG's texts hold the labels, each curve of the CSV has points, and the PNG is a picture of some size."""
+    stem = finished[0] / "figures" / f"figure-{number}"
+    texts = [
+        text
+        for element in ET.parse(f"{stem}.svg").iter("{http://www.w3.org/2000/svg}text")
+        for text in element.itertext()
+    ]
+    assert set(LABELS[number]) <= set(texts)
+    with Path(f"{stem}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    curves = Counter((row["panel"], row["curve"]) for row in rows)
+    assert len(curves) == CURVES[number]
+    assert min(curves.values()) >= 2
+    assert all(np.isfinite(float(row["x"])) for row in rows)
+    assert any(float(row["y"]) != float(rows[0]["y"]) for row in rows)
+    picture = Path(f"{stem}.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 20_000
+
+
+def test_captions_name_settings_seed_and_verdicts(finished: Finished) -> None:
+    """And say who has barely learned."""
+    folder, record = finished
+    for figure in record.figures:
+        assert (folder / "figures" / f"figure-{figure.number}.txt").read_text() == figure.caption + "\n"
+        assert "seed 0" in figure.caption
+        assert "n = 12 examples" in figure.caption
+        assert "40 steps" in figure.caption
+        for claim in record.claims:
+            said = f"{claim.statement} ({claim.criterion}): {claim.verdict}, measured {claim.measured}."
+            assert (said in figure.caption) == (claim.figure == figure.number)
+    assert "rnn has barely learned: validation loss" in record.figures[-1].caption
+
+
+def test_the_report_needs_nothing_beside_itself(finished: Finished) -> None:
+    """No address is loaded, no two elements share a name, and claims, captions and figures are there."""
+    folder, record = finished
+    page = (folder / "report.html").read_text()
+    root = ET.fromstring(
+        page.replace("<!DOCTYPE html>", "")
+        .replace('<meta charset="utf-8">', "")
+        .replace('<meta name="viewport" content="width=device-width, initial-scale=1">', "")
+    )
+    names = [element.get("id") for element in root.iter() if element.get("id")]
+    assert len(names) == len(set(names))
+    loads = [value for element in root.iter() for key, value in element.items() if key.endswith(("href", "src"))]
+    assert all(value.startswith("#") and value[1:] in names for value in loads)
+    text = " ".join(root.itertext())
+    assert all(claim.statement in text for claim in record.claims)
+    assert all(figure.caption in text for figure in record.figures)
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}svg"))) == 5
+
+
+def test_a_complete_run_written_again_is_the_same_bytes(finished: Finished, configuration: Configuration) -> None:
+    """Without a step of training: pictures and report hold no dates."""
+    folder, record = finished
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    steps: list[int] = []
+    assert reproduce(configuration, folder, 1, lambda name, step, total: steps.append(step)) == record
+    assert steps == []
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_numbers(finished: Finished, tmp_path: Path) -> None:
+    """Killed with all its workers after the first checkpoints; and two workers find what one finds."""
+    script, folder = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(folder), str(Path(__file__).parent)]
+    killed = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoints/*.safetensors")):
+        assert killed.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert json.loads((folder / "run.json").read_text())["status"] == "running"
+    subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+    assert pq.read_table(folder / "metrics.parquet").equals(pq.read_table(finished[0] / "metrics.parquet"))
+    for path in (finished[0] / "checkpoints").iterdir():
+        with (
+            safetensors.safe_open(path, "np") as first,
+            safetensors.safe_open(folder / "checkpoints" / path.name, "np") as second,
+        ):
+            assert first.keys() == second.keys()
+            assert all(np.array_equal(first.get_tensor(k), second.get_tensor(k), equal_nan=True) for k in first.keys())  # noqa: SIM118
+    assert json.loads((folder / "run.json").read_text())["status"] == "complete"
+
+
+def test_another_configurations_run_is_refused(finished: Finished, configuration: Configuration) -> None:
+    """The message says what differs, and nothing is touched."""
+    folder, _ = finished
+    before = (folder / "run.json").read_bytes()
+    with pytest.raises(
+        ArgumentError, match=r"holds a run of another configuration \(it differs in seed, tasks\).*--out"
+    ):
+        reproduce(attrs.evolve(configuration, seed=1, tasks=9), folder)
+    assert (folder / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"configuration": {"preset": 1}}'])
+def test_a_foreign_run_json_is_refused(content: str, configuration: Configuration, tmp_path: Path) -> None:
+    """What cannot be read as a reproduction's is left as it is."""
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ArgumentError, match=r"run.json is not that of a reproduction .*give another folder with --out"):
+        reproduce(configuration, tmp_path)
+    assert (tmp_path / "run.json").read_text() == content
+
+
+def test_a_folder_that_cannot_be_written_is_refused(configuration: Configuration, tmp_path: Path) -> None:
+    """Here one below a file."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArgumentError, match=r"needs a folder that can be written \(Not a directory\)"):
+        reproduce(configuration, tmp_path / "file" / "run")
+
+
+def test_no_workers_are_refused(configuration: Configuration, tmp_path: Path) -> None:
+    """At least one."""
+    with pytest.raises(ArgumentError, match="workers: got 0, needs at least 1"):
+        reproduce(configuration, tmp_path, workers=0)
+
+
+def die(*arguments: object) -> None:
+    """What a worker does that runs out of memory."""
+    os._exit(3)
+
+
+def test_a_worker_that_dies_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, and so is the way out."""
+    monkeypatch.setattr("ctxblocks.experiments._jobs._work", die)
+    with pytest.raises(
+        CtxblocksError, match=r"worker for pre-norm-stack: ended with exit code 3 .*run the same command again"
+    ):
+        reproduce(small_configuration(5), tmp_path, workers=2)
+
+
+def test_an_error_in_a_worker_arrives(tmp_path: Path) -> None:
+    """What a model's configuration refuses is raised here, as it was there."""
+    config = small_configuration(5)
+    wrong = tuple(attrs.evolve(model, options={"heads": 3}) for model in config.models)
+    with pytest.raises(ArgumentError, match="heads: got 3 for width 8"):
+        reproduce(attrs.evolve(config, models=wrong), tmp_path, workers=2)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where writing fails the old file stays, and nothing beside it."""
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,209 @@
+"""The delta rule: against Qwen3-Next's gated delta rule, its own recurrence, and its fast paths against definitions."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import ctxblocks_linear_attention
+import pytest
+import torch
+import torch.nn.functional as F
+from ctxblocks_linear_attention._config import DeltaRuleConfig
+from ctxblocks_linear_attention._delta import DeltaRule
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_linear_attention import METHODS, SEEDS, UNIT, arguments, assert_as_defined, draw, results
+from torch import Tensor
+from transformers.models.qwen3_next.modeling_qwen3_next import (
+    torch_chunk_gated_delta_rule,
+    torch_recurrent_gated_delta_rule,
+)
+
+from ctxblocks import ArgumentError, ContextualLayer
+
+SPEC = next(spec for spec in ctxblocks_linear_attention.ctxblocks_layers() if spec.name == "delta-rule")
+CONFIGS = st.sampled_from(SPEC.examples)
+
+
+def small(config: DeltaRuleConfig, chunk: int, seed: int) -> DeltaRule:
+    """The layer with short chunks, its weights drawn from the seed."""
+    layer = DeltaRule(config)
+    for index, parameter in enumerate(layer.parameters()):
+        parameter.data = draw(seed + index, *parameter.shape) / parameter.shape[-1] ** 0.5
+    layer.chunk, layer.running_chunk = chunk, chunk
+    return layer
+
+
+def bare(gated: bool, seed: int) -> tuple[DeltaRule, dict[str, Tensor]]:
+    """A float64 layer of two heads that ends in the identity, and the tensors `(batch, n, heads, …)` of its 23 tokens."""
+    layer = small(DeltaRuleConfig(width=6, heads=2, gated=gated), 5, seed).double()
+    layer.projection.weight.data = torch.eye(6, dtype=torch.float64)
+    tokens = draw(seed, 2, 23, 6).double()
+    q, k, v = (maps(tokens).reshape(2, 23, 2, 3) for maps in (layer.query, layer.key, layer.value))
+    q, k = (x / torch.sqrt((x * x).sum(-1, keepdim=True) + 1e-6) for x in (q, k))
+    g = torch.zeros(2, 23, 2, dtype=torch.float64)
+    if layer.gate is not None and layer.log_decay is not None:
+        g = -layer.log_decay.exp() * F.softplus(layer.gate(tokens))
+    beta = torch.sigmoid(layer.rate(tokens))
+    return layer, {"tokens": tokens, "query": q, "key": k, "value": v, "g": g, "beta": beta}
+
+
+def literal(query: Tensor, key: Tensor, value: Tensor, g: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """`S ← α S (I − β k kᵀ) + β v kᵀ`, token by token, read by `q/√e` after each step; and the largest ‖S‖."""
+    state = torch.zeros(*value.shape[:1], *value.shape[2:], key.shape[-1], dtype=value.dtype)
+    rows, largest = [], torch.zeros((), dtype=value.dtype)
+    for t in range(query.shape[1]):
+        q, k, v = (x[:, t].unsqueeze(-1) for x in (query, key, value))  # (batch, heads, e, 1)
+        rate, gate = beta[:, t, :, None, None], g[:, t, :, None, None].exp()
+        identity = torch.eye(key.shape[-1], dtype=value.dtype)
+        state = gate * state @ (identity - rate * k @ k.mT) + rate * v @ k.mT
+        largest = torch.maximum(largest, torch.linalg.matrix_norm(state).max())
+        rows.append((state @ q).squeeze(-1) * key.shape[-1] ** -0.5)
+    return torch.stack(rows, dim=1), largest
+
+
+def rounding(unit: float, tokens: int, width: int, largest: Tensor) -> Tensor:
+    """How far two ways of the recurrence may differ.
+
+    No step lengthens an error (‖α (I − β k kᵀ)‖ ≤ 1), and each adds at most `(2e + 8) u` of the state's norm by its
+    products of length `e`; the reading has length `1/√e ≤ 1`.
+    """
+    return 2 * tokens * (2 * width + 8) * unit * largest
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_against_the_literal_recurrence(gated: bool) -> None:
+    """In float64 `sequence`, and `forward` for each row, are the recurrence carried out token by token."""
+    layer, given_tensors = bare(gated, seed=11)
+    tokens = given_tensors.pop("tokens")
+    expected, largest = literal(**given_tensors)
+    bound = rounding(UNIT[torch.float64], 23, 3, largest)
+    assert (layer.sequence(tokens) - expected.flatten(2)).abs().max() <= bound
+    assert (ContextualLayer.sequence(layer, tokens) - expected.flatten(2)).abs().max() <= bound
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("theirs", [torch_recurrent_gated_delta_rule, torch_chunk_gated_delta_rule])
+def test_against_qwen3_next(theirs: Callable[..., tuple[Tensor, Tensor | None]], gated: bool) -> None:
+    """With the same q, k, v, g and β the layer is Qwen3-Next's rule, up to float32, in which theirs computes."""
+    layer, given_tensors = bare(gated, seed=7)
+    tokens = given_tensors.pop("tokens")
+    expected, _ = theirs(**given_tensors)
+    _, largest = literal(**given_tensors)
+    bound = rounding(UNIT[torch.float32], 23, 3, largest)
+    assert (layer.sequence(tokens) - expected.flatten(2)).abs().max() <= bound
+    assert bound < 1e-3 * expected.abs().max()  # the bound is far under what it bounds
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    config=CONFIGS,
+    method=st.sampled_from(METHODS),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    n=st.integers(0, 20),
+    chunk=st.integers(2, 7),
+    batch=st.sampled_from([(), (2,), (2, 1)]),
+    seed=SEEDS,
+)
+def test_fast_paths_agree_with_their_definitions(
+    config: DeltaRuleConfig, method: str, dtype: torch.dtype, n: int, chunk: int, batch: tuple[int, ...], seed: int
+) -> None:
+    """Outputs and gradients of each override equal those of one forward for each row, over several chunks."""
+    layer = small(config, chunk, seed)
+    assert_as_defined(layer, method, arguments(method, config.width, n, seed, batch), dtype)
+
+
+@settings(deadline=None, max_examples=15)
+@given(config=CONFIGS, method=st.sampled_from(METHODS), n=st.integers(0, 20), seed=SEEDS)
+def test_fast_paths_in_bfloat16(config: DeltaRuleConfig, method: str, n: int, seed: int) -> None:
+    """In bfloat16 outputs stay within the definition's own error, and in bfloat16."""
+    layer = small(config, 4, seed)
+    inputs = arguments(method, config.width, n, seed, (2,))
+    assert_as_defined(layer, method, inputs, torch.bfloat16, gradients=False)
+    half = copy.deepcopy(layer).to(torch.bfloat16)
+    assert getattr(half, method)(*(x.bfloat16() for x in inputs)).dtype == torch.bfloat16
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    config=CONFIGS,
+    method=st.sampled_from(METHODS),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    seed=SEEDS,
+)
+def test_wide_scores(config: DeltaRuleConfig, method: str, dtype: torch.dtype, seed: int) -> None:
+    """Tokens of size 100, whose rates saturate and whose gates shut, keep the agreement, and gradients stay finite."""
+    layer = small(config, 5, seed)
+    inputs = arguments(method, config.width, 16, seed, (2,), scale=100.0)
+    assert_as_defined(layer, method, inputs, dtype, gradients=False)
+    assert all(x.isfinite().all() for x in results(layer, getattr(layer, method), inputs, gradients=True))
+
+
+@pytest.mark.parametrize("n", [1, 64, 65, 150])
+def test_default_chunks(n: int) -> None:
+    """The chunk lengths as shipped serve contexts shorter and longer than one and than two chunks."""
+    layer = small(DeltaRuleConfig(width=4, heads=2, gated=True), 64, n)
+    for method in METHODS:
+        assert_as_defined(layer, method, arguments(method, 4, n, n, ()), torch.float32, gradients=False)
+
+
+def test_a_shut_gate_forgets() -> None:
+    """A gate that shuts within a chunk leaves exact products after it: none is a difference of large sums."""
+    layer = small(DeltaRuleConfig(width=4, heads=1, gated=True), 8, 2)
+    assert layer.gate is not None
+    layer.gate.weight.data.zero_()
+    layer.gate.weight.data[0, 0] = 1.0
+    context = draw(3, 7, 4)
+    context[3, 0] = 1e5
+    context[4:, 0] = -3.0
+    for dtype in (torch.float32, torch.float64):
+        assert_as_defined(layer, "prefixes", [draw(4, 4), context], dtype, gradients=False)
+        assert_as_defined(layer, "sequence", [context], dtype, gradients=False)
+
+
+@settings(deadline=None, max_examples=15)
+@given(config=CONFIGS, seed=SEEDS)
+def test_order_counts(config: DeltaRuleConfig, seed: int) -> None:
+    """The claim `positional`: reversing a context changes the output by more than rounding."""
+    assert SPEC.traits(config).positional
+    layer = small(config, 4, seed).double()
+    x, context = draw(seed, config.width).double(), draw(seed + 1, 4, config.width).double()
+    outputs = layer(x, context), layer(x, context.flip(0))
+    assert (outputs[0] - outputs[1]).abs().max() > 1e3 * UNIT[torch.float64] * outputs[0].abs().max()
+
+
+def test_repeating_a_token_writes_nothing_new() -> None:
+    """At rate 1 a token leaves the state that holds its value at its key, however often it comes."""
+    layer = small(DeltaRuleConfig(width=4, heads=1, bias=True), 4, 9).double()
+    assert layer.rate.bias is not None
+    layer.rate.bias.data.fill_(50.0)
+    x, token = draw(1, 4).double(), draw(2, 1, 4).double()
+    once, often = layer(x, token), layer(x, token.expand(9, 4))
+    shortfall = 1e-6 / (layer.key(token) ** 2).sum()  # keys are shorter than 1 by half of that
+    assert (once - often).abs().max() <= 4 * shortfall.item() * layer.value(token).abs().sum().item()
+
+
+def test_compiles_and_maps() -> None:
+    """Every method traces as one graph and maps over a batch, with the results of plain calls."""
+    layer = small(DeltaRuleConfig(width=4, heads=2, gated=True), 4, seed=3)
+    for method in METHODS:
+        inputs = arguments(method, 4, 10, 2, (3,))
+        plain = getattr(layer, method)(*inputs)
+        compiled: Callable[..., Tensor] = torch.compile(getattr(layer, method), fullgraph=True, backend="eager")
+        mapped: Callable[..., Tensor] = torch.func.vmap(getattr(layer, method))
+        torch.testing.assert_close(compiled(*inputs), plain)
+        torch.testing.assert_close(mapped(*inputs), plain)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"width": 0}, "width=0"),
+        ({"width": 4, "head_width": 0}, "head_width=0"),
+        ({"width": 3, "heads": 4}, "head width"),
+    ],
+)
+def test_refused_configurations(arguments: dict[str, Any], message: str) -> None:
+    """A configuration that no layer serves says what it got."""
+    with pytest.raises(ArgumentError, match=message):
+        DeltaRuleConfig(**arguments)

@@ -1,0 +1,304 @@
+"""The state space layer, against transformers' Mamba-2 mixer and a plain recurrence, and its fast paths against definitions."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ctxblocks_ssm import SSM, SSMConfig, ctxblocks_layers
+from ctxblocks_ssm._scan import decay, floor, read_states
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from transformers import Mamba2Config
+from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+
+from ctxblocks import ArgumentError, ContextualLayer
+
+CONFIGS: list[SSMConfig] = list(ctxblocks_layers()[0].examples)
+METHODS = ("causal", "prefixes", "suffixes", "sequence")
+ROUNDOFF = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
+configs, seeds, sizes = st.sampled_from(CONFIGS), st.integers(0, 10**6), st.integers(0, 9)
+scales, methods = st.sampled_from([1.0, 30.0, 1e4]), st.sampled_from(METHODS)
+batches = st.sampled_from([(), (2,), (2, 3)])
+chunks = st.sampled_from([1, 2, 3, 128])
+wide = st.sampled_from([torch.float64, torch.float32])
+
+
+def build(config: SSMConfig, seed: int, dtype: torch.dtype = torch.float64, spread: float = 0.1) -> SSM:
+    """A layer whose scales and biases are not one and zero."""
+    torch.manual_seed(seed)
+    layer = SSM(config).to(dtype)
+    with torch.no_grad():
+        for parameter in (layer.norm_weight, layer.D, layer.A_log, layer.dt_bias):
+            parameter += spread * torch.randn_like(parameter)
+    return layer
+
+
+def draw(*shape: int, seed: int, scale: float = 1.0) -> Tensor:
+    gen = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(*shape, generator=gen, dtype=torch.float64)
+
+
+def arguments(
+    method: str, batch: tuple[int, ...], n: int, width: int, seed: int, scale: float = 1.0
+) -> tuple[Tensor, ...]:
+    """What the method takes, for `n` tokens."""
+    context = draw(*batch, n, width, seed=seed, scale=scale)
+    if method == "sequence":
+        return (context,)
+    rows = (n + 1,) if method == "causal" else ()
+    return draw(*batch, *rows, width, seed=seed + 1, scale=scale), context
+
+
+def largest(x: Tensor) -> float:
+    return float(x.detach().abs().max()) if x.numel() else 0.0
+
+
+def gradients(layer: nn.Module, outputs: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    """Of a fixed random combination of the outputs: by each input, and by all parameters as one vector."""
+    weights = draw(*outputs.shape, seed=99).to(outputs.dtype)
+    leaves = [*inputs, *layer.parameters()]
+    found = torch.autograd.grad((outputs * weights).sum(), leaves, allow_unused=True)
+    filled = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]
+    return [*filled[: len(inputs)], torch.cat([g.flatten() for g in filled[len(inputs) :]])]
+
+
+def outcome(layer: SSM, method: str, args: tuple[Tensor, ...], fast: bool, grad: bool) -> list[Tensor]:
+    """The method's output, or its definition's, and the gradients."""
+    leaves = [arg.to(layer.D.dtype).requires_grad_(grad) for arg in args]
+    function = getattr(layer, method) if fast else lambda *a: getattr(ContextualLayer, method)(layer, *a)
+    outputs = function(*leaves)
+    return [outputs.detach(), *(gradients(layer, outputs, leaves) if grad and outputs.requires_grad else [])]
+
+
+def check_fast(layer: SSM, method: str, args: tuple[Tensor, ...], grad: bool) -> None:
+    """Raise unless the fast path is as near to the float64 definition as the definition in the layer's dtype is.
+
+    A float64 definition has no better one to be measured by: its error is that of float32, scaled by the round-offs.
+    """
+    dtype = layer.D.dtype
+    measuring = torch.float32 if dtype == torch.float64 else dtype
+    exact = outcome(copy.deepcopy(layer).double(), method, args, fast=False, grad=grad)
+    plain = outcome(copy.deepcopy(layer).to(measuring), method, args, fast=False, grad=grad)
+    for got, want, same in zip(outcome(layer, method, args, True, grad), exact, plain, strict=True):
+        bound = 8 * largest(same - want) + 8 * ROUNDOFF[measuring] * largest(want)
+        assert got.shape == want.shape
+        assert largest(got - want) <= bound * ROUNDOFF[dtype] / ROUNDOFF[measuring]
+
+
+def mixer(layer: SSM, chunk: int) -> Mamba2Mixer:
+    """Transformers' layer with the same weights, in float32."""
+    c = layer.config
+    made = Mamba2Mixer(
+        Mamba2Config(
+            hidden_size=c.width, expand=c.expand, num_heads=c.heads, head_dim=c.inner // c.heads, state_size=c.state,
+            n_groups=c.groups, conv_kernel=c.conv, use_bias=c.bias, use_conv_bias=c.conv_bias, layer_norm_epsilon=c.eps,
+            time_step_limit=c.step_limit, chunk_size=chunk, num_hidden_layers=1,
+        ),
+        layer_idx=0,
+    )  # fmt: skip
+    names = {"projection": "out_proj", "norm_weight": "norm.weight"}
+    weights = layer.state_dict()
+    for ours, theirs in names.items():
+        weights = {name.replace(ours, theirs): weight for name, weight in weights.items()}
+    made.load_state_dict(weights)
+    return made.eval()
+
+
+def tolerance(layer: SSM, n: int, u: float) -> float:
+    """A few roundings for each term of the products and sums, times the largest output there can be.
+
+    The norm leaves at most `√(channels of a group)` in an entry of what the projection reads.
+    """
+    c = layer.config
+    terms = c.width + c.conv + c.state * (n + 1) + c.inner
+    most = layer.norm_weight.detach().abs().max() * math.sqrt(c.inner / c.groups)
+    return float(4 * u * terms * most * layer.projection.weight.detach().abs().sum(-1).max())
+
+
+@settings(deadline=None, max_examples=60)
+@given(config=configs, seed=seeds, n=sizes, chunk=st.sampled_from([2, 3, 8]))
+def test_every_method_agrees_with_transformers(config: SSMConfig, seed: int, n: int, chunk: int) -> None:
+    """The mixer computes its scan and norm in float32, so our float64 may differ from it by float32's round-off."""
+    layer = build(config, seed)
+    theirs = mixer(layer, chunk)
+    layer.chunk = chunk + 1
+    queries, context = arguments("causal", (2,), n, config.width, seed)
+    bound = tolerance(layer, n, ROUNDOFF[torch.float32])
+    for i in range(n + 1):
+        tokens = torch.cat([context[:, :i], queries[:, i : i + 1]], dim=1)
+        want = theirs(tokens.float())
+        assert largest(layer(queries[:, i], context[:, :i]) - want[:, -1]) <= bound
+        assert largest(layer.causal(queries, context)[:, i] - want[:, -1]) <= bound
+        assert largest(layer.sequence(tokens) - want) <= bound
+
+
+def recurrence(layer: SSM, tokens: Tensor) -> Tensor:  # (n, d) -> (n, d)
+    """The layer's equations, token by token and head by head."""
+    c = layer.config
+    share, per = c.heads // c.groups, c.inner // c.heads
+    gate, inputs, raw = layer.in_proj(tokens).split([c.inner, c.convolved, c.heads], dim=-1)
+    mixed = F.silu(layer.conv1d(F.pad(inputs.T, (c.conv - 1, 0))).T)
+    size = F.softplus(raw + layer.dt_bias).clamp(*c.step_limit)
+    states = torch.zeros(c.heads, c.state, per, dtype=tokens.dtype)
+    rows = []
+    for t in range(len(tokens)):
+        x, B, C = mixed[t].split([c.inner, c.groups * c.state, c.groups * c.state])
+        read = []
+        for h in range(c.heads):
+            group = slice(h // share * c.state, (h // share + 1) * c.state)
+            own = x[h * per : (h + 1) * per]
+            kept = torch.exp(-size[t, h] * layer.A_log[h].exp())
+            states = states.clone()
+            states[h] = kept * states[h] + size[t, h] * torch.outer(B[group], own)
+            read.append(C[group] @ states[h] + layer.D[h] * own)
+        gated = (torch.cat(read) * F.silu(gate[t])).view(c.groups, -1)
+        normed = gated * torch.rsqrt(gated.square().mean(-1, keepdim=True) + c.eps)
+        rows.append(layer.projection(normed.flatten() * layer.norm_weight))
+    return torch.stack(rows)
+
+
+@settings(deadline=None, max_examples=40)
+@given(config=configs, seed=seeds, n=st.integers(1, 9), scale=scales, chunk=chunks)
+def test_sequence_agrees_with_the_recurrence(config: SSMConfig, seed: int, n: int, scale: float, chunk: int) -> None:
+    """The chunked scan and the sum over tokens are the recurrence, in float64, tokens that forget everything included."""
+    layer = build(config, seed)
+    layer.chunk = chunk
+    tokens = draw(n, config.width, seed=seed, scale=scale)
+    want, bound = recurrence(layer, tokens), tolerance(layer, n, ROUNDOFF[torch.float64]) * (1 + scale)
+    assert largest(layer.sequence(tokens) - want) <= bound
+    assert largest(layer(tokens[-1], tokens[:-1]) - want[-1]) <= bound
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    config=configs, method=methods, seed=seeds, n=sizes, scale=scales, batch=batches, chunk=chunks, dtype=wide,
+    spread=st.sampled_from([0.1, 3.0]),
+)  # fmt: skip
+def test_fast_paths_agree_with_their_definitions(
+    config: SSMConfig, method: str, seed: int, n: int, scale: float, batch: tuple[int, ...], chunk: int, dtype: torch.dtype,
+    spread: float,
+) -> None:  # fmt: skip
+    """Outputs and gradients, over one chunk and several, zero tokens included."""
+    layer = build(config, seed, dtype, spread)
+    layer.chunk = chunk
+    args = arguments(method, batch, n, config.width, seed, scale)
+    check_fast(layer, method, args, grad=scale == 1.0)
+    assert all(bool(torch.isfinite(found).all()) for found in outcome(layer, method, args, fast=True, grad=True))
+
+
+@settings(deadline=None, max_examples=60)
+@given(config=configs, method=methods, seed=seeds, n=sizes, dtype=st.sampled_from([torch.bfloat16, torch.float16]))
+def test_half_types(config: SSMConfig, method: str, seed: int, n: int, dtype: torch.dtype) -> None:
+    """The fast paths are as accurate as the definitions in half precision, and keep the dtype."""
+    layer = build(config, seed, dtype)
+    layer.chunk = 4
+    args = tuple(arg.to(dtype) for arg in arguments(method, (2,), n, config.width, seed))
+    assert getattr(layer, method)(*args).dtype == dtype
+    check_fast(layer, method, args, grad=False)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_long_contexts_of_strong_decay_keep_float32_accuracy(method: str) -> None:
+    """Log decays that sum to thousands within a chunk are summed in float64, and cost no accuracy in float32."""
+    layer = build(SSMConfig(width=4, step_range=(0.5, 1.0)), 0, torch.float32)
+    with torch.no_grad():
+        layer.A_log += 2.0
+    context = draw(200, 4, seed=1)
+    context[::2] *= 0.01
+    args = (context,) if method == "sequence" else (draw(4, seed=2), context)
+    if method == "causal":
+        args = (draw(201, 4, seed=2), context)
+    check_fast(layer, method, args, grad=False)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_transforms(method: str) -> None:
+    """`vmap`, `vmap` of `grad`, and `torch.compile` without a graph break give what the plain call gives."""
+    layer = build(CONFIGS[2], 0)
+    layer.chunk = 3
+    args = arguments(method, (3,), 5, layer.width, 7)
+    function = getattr(layer, method)
+    want, bound = function(*args), tolerance(layer, 5, ROUNDOFF[torch.float64])
+    assert largest(torch.func.vmap(function)(*args) - want) <= bound
+    torch.compiler.reset()
+    assert largest(torch.compile(function, fullgraph=True, backend="eager")(*args) - want) <= bound
+    leaves = [arg.clone().requires_grad_() for arg in args]
+    slopes = torch.autograd.grad(function(*leaves).square().sum(), leaves[0])[0]
+    found = torch.func.vmap(torch.func.grad(lambda *a: function(*a).square().sum()))(*args)
+    assert largest(found - slopes) <= 8 * bound * max(1.0, largest(slopes))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_fast_paths_do_not_loop_over_forward(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the suffixes shorter than the convolution's window are read one by one."""
+    layer, calls = build(SSMConfig(width=4, conv=4), 0), []
+    original = layer.mix
+    monkeypatch.setattr(SSM, "mix", lambda _, *args: (calls.append(args), original(*args))[1])
+    getattr(layer, method)(*arguments(method, (), 12, 4, 3))
+    assert len(calls) == (3 if method == "suffixes" else 0)
+
+
+def test_a_strong_decay_forgets() -> None:
+    """With a rate of 1e4 a query reads nothing but itself and its convolution's window, without NaN or underflow."""
+    layer = build(SSMConfig(width=4, conv=3, step_range=(0.5, 1.0)), 0)
+    with torch.no_grad():
+        layer.A_log.fill_(math.log(1e4))
+    query, context = draw(4, seed=1), draw(9, 4, seed=2)
+    assert largest(layer(query, context) - layer(query, context[-2:])) <= tolerance(layer, 9, ROUNDOFF[torch.float64])
+    assert bool(torch.isfinite(layer.prefixes(query, context)).all())
+
+
+def test_the_norm_of_a_large_read_does_not_overflow() -> None:
+    """Reads whose squares leave float32 are normalised as in float64."""
+    layer = build(SSMConfig(width=4), 0, torch.float32)
+    query, context = draw(4, seed=1, scale=1e6), draw(5, 4, seed=2, scale=1e6)
+    found = layer(query.float(), context.float())
+    assert largest(found) > 0.01
+    assert largest(found - copy.deepcopy(layer).double()(query, context)) <= tolerance(
+        layer, 5, ROUNDOFF[torch.float32]
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_decays_never_underflow(dtype: torch.dtype) -> None:
+    """Below the floor a decay is the floor's, a normal number; at or above zero it is one."""
+    found = decay(torch.tensor([-1e9, floor(dtype) - 1, -1.0, 0.0, 5.0], dtype=torch.float64), dtype)
+    assert found.dtype == dtype
+    assert found[0] == found[1] > torch.finfo(dtype).tiny
+    assert found.tolist()[3:] == [1.0, 1.0]
+    assert found[2] == torch.exp(torch.tensor(-1.0, dtype=dtype))
+
+
+def test_the_scan_of_no_tokens_is_empty() -> None:
+    """No tokens, no rows, whatever the chunk."""
+    values, keys = torch.zeros(2, 1, 0, 3, 4), torch.zeros(2, 1, 0, 5)
+    assert read_states(values, keys, keys, torch.zeros(2, 1, 3, 0).double(), 8).shape == (2, 1, 0, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"width": 0}, r"got width=0, needs at least 1"),
+        ({"width": 4, "conv": 0}, r"got conv=0, needs at least 1"),
+        ({"width": 3, "groups": 4}, r"got groups=4, needs a divisor of expand · width = 6"),
+        ({"width": 4, "head_width": 3}, r"got head_width=3, needs a divisor of expand · width / groups = 8"),
+        ({"width": 4, "step_range": (0.0, 1.0)}, r"got step_range=\(0.0, 1.0\), needs 0 < low ≤ high"),
+        ({"width": 4, "step_limit": (2.0, 1.0)}, r"got step_limit=\(2.0, 1.0\), needs 0 ≤ low ≤ high"),
+        ({"width": 4, "eps": 0.0}, r"got eps=0.0, needs more than 0"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(fields: dict[str, object], message: str) -> None:
+    """The message names the field, what it got and what it needs."""
+    with pytest.raises(ArgumentError, match=message):
+        SSMConfig(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("width", "heads"), [(1, 1), (2, 4), (3, 1), (4, 4), (5, 1), (256, 4)])
+def test_every_width_has_a_default(width: int, heads: int) -> None:
+    """Four heads where they fit, else one, and a layer that runs."""
+    config = SSMConfig(width=width)
+    assert config.heads == heads
+    assert SSM(config)(torch.ones(width), torch.ones(2, width)).shape == (width,)
