@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -179,12 +180,11 @@ def finetune(
 def _steps(probe: _Probe, read: _Alone, targets: Tensor, lr: float) -> Biases:
     """`−lr g_j` of every step, per reader `(…, m, n)`; step `j` sees what the steps before it have added at `z_j`."""
     batch, (n, d) = read.z.shape[:-2], read.z.shape[-2:]
-    flat, goals = read.map(lambda t: t.reshape(-1, n, d)), targets.reshape(-1, n)  # (B, n, d), (B, n)
+    tasks = math.prod(batch)
+    flat, goals = read.map(lambda t: t.reshape(tasks, n, d)), targets.reshape(tasks, n)  # (B, n, d), (B, n)
     gradient = torch.func.vmap(torch.func.grad(probe.cost))
     readers = probe.network.readers
-    taken = {
-        name: flat.z.new_zeros(len(goals), linear.out_features, 0) for name, linear in readers.items()
-    }  # (B, m, j)
+    taken = {name: flat.z.new_zeros(tasks, linear.out_features, 0) for name, linear in readers.items()}  # (B, m, j)
     for j in range(n):
         at = _Alone(flat.z[:, j], flat.bypass[:, j])
         reach = flat.z[:, :j] @ at.z.unsqueeze(-1)  # z_lᵀ z_j (B, j, 1)

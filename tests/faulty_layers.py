@@ -35,7 +35,8 @@ class Honest(ContextualLayer):
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         weights = 0.5 ** torch.arange(context.shape[-2] - 1, -1, -1, dtype=query.dtype, device=query.device)
-        return self.output(torch.tanh(query + (weights.unsqueeze(-1) * self.value(context)).sum(-2)))
+        output: Tensor = self.output(torch.tanh(query + (weights.unsqueeze(-1) * self.value(context)).sum(-2)))
+        return output
 
 
 class IgnoresContext(Honest):
@@ -68,6 +69,7 @@ class MutatesContext(Honest):
 class CountsCalls(Honest):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self.calls: Tensor
         self.register_buffer("calls", torch.zeros(()))
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
@@ -173,7 +175,8 @@ class SharesCopies(Honest):
 
 class Unchecked(Honest):
     def __call__(self, query: Tensor, context: Tensor) -> Tensor:
-        return nn.Module.__call__(self, query[..., : self.width], context[..., : self.width])
+        output: Tensor = nn.Module.__call__(self, query[..., : self.width], context[..., : self.width])
+        return output
 
 
 class Converts(Honest):
@@ -189,17 +192,33 @@ class OtherWidth(Honest):
 
 class Orderless(Honest):
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
-        return self.output(torch.tanh(query + self.value(context).sum(-2)))
+        output: Tensor = self.output(torch.tanh(query + self.value(context).sum(-2)))
+        return output
 
 
 class Additive(Honest):
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
-        return self.output(query) + self.value(context).sum(-2)
+        output: Tensor = self.output(query) + self.value(context).sum(-2)
+        return output
 
 
 class Windowed(Honest):
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         return super().forward(query, context[..., -2:, :])
+
+
+class Cross(Honest):
+    """The same on tokens wider than the query by 2."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.context_width = config.width + 2
+        self.value = nn.Linear(self.context_width, config.width)
+
+
+class CrossSequence(Cross):
+    def sequence(self, tokens: Tensor) -> Tensor:
+        return tokens.clone()
 
 
 def spec(build: Callable[[Any], Any] = Honest, **changes: Any) -> LayerSpec:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from ctxblocks import LayerSpec, registry
-from ctxblocks.testing import _claims, _contract, _contract_fast, _contract_state, _registry_group, suite
+from ctxblocks.testing import _claims, _contract, _contract_fast, _contract_state, _registry_group, _theorem, suite
 from ctxblocks.testing._cases import Conformance
 
 GROUPS = (_contract, _contract_fast, _contract_state, _claims, _registry_group)
@@ -18,6 +18,7 @@ PROPERTIES: dict[str, Callable[[Conformance], None]] = {
     if name.startswith("test_")
 }
 HONEST = layers.spec(traits=layers.claiming(positional=True))
+CROSS = layers.spec(layers.Cross, traits=layers.claiming(positional=True))
 TWINS = {  # honest layers that make the other claims
     "permutation_invariant": layers.spec(layers.Orderless, traits=layers.claiming(permutation_invariant=True)),
     "additive": layers.spec(layers.Additive, traits=layers.claiming(additive=True)),
@@ -48,6 +49,7 @@ FAULTS: dict[str, tuple[LayerSpec, str]] = {  # fault: layer, the property meant
     "state outside the state dict": (layers.spec(layers.HidesState), "state_round_trip"),
     "copies share parameters": (layers.spec(layers.SharesCopies), "copies"),
     "no check of shapes": (layers.spec(layers.Unchecked), "wrong_shapes"),
+    "sequence of a cross-attention": (layers.spec(layers.CrossSequence), "wrong_shapes"),
     "converts dtypes": (layers.spec(layers.Converts), "wrong_dtypes"),
     "not the configured width": (layers.spec(layers.OtherWidth), "widths"),
     "claims permutation invariance": (
@@ -74,9 +76,9 @@ def _first_failure() -> Iterator[None]:
     settings.load_profile(before)
 
 
-def run(name: str, spec: LayerSpec) -> None:
+def run(name: str, spec: LayerSpec, examples: int = 50) -> None:
     """Run one property on one layer, registered for as long."""
-    test, conformance = PROPERTIES[name], Conformance(spec=spec)
+    test, conformance = PROPERTIES[name], Conformance(spec=spec, max_examples=examples)
     for marker in getattr(test, "pytestmark", []):
         claiming = conformance.claiming(marker.args[0])
         if claiming is None:
@@ -104,11 +106,18 @@ def test_honest(name: str) -> None:
     run(name, TWINS.get(name, HONEST))
 
 
+@pytest.mark.parametrize("name", sorted(PROPERTIES.keys() - TWINS.keys()))
+def test_honest_cross_attention(name: str) -> None:
+    """No property fails on an honest layer whose tokens have another width than its queries."""
+    run(name, CROSS, examples=10)
+
+
 def test_every_property_has_a_fault() -> None:
     """Each property of the groups here is meant for some fault."""
     assert {name for _, name in FAULTS.values()} == PROPERTIES.keys()
 
 
 def test_all_groups_are_in_the_suite() -> None:
-    """A star import brings every test of every group."""
-    assert {f"test_{name}" for name in PROPERTIES} <= set(suite.__all__)
+    """A star import brings every test of every group, and no two groups share a name."""
+    names = [name for group in (*GROUPS, _theorem) for name in vars(group) if name.startswith("test_")]
+    assert sorted(names) == sorted(suite.__all__)

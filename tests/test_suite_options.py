@@ -1,5 +1,6 @@
 """The options of the conformance suite, as a plugin author meets them on the command line."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -150,3 +151,17 @@ def test_plugin_is_thin() -> None:
     code = "import sys, pytest_ctxblocks; print(sorted({'torch', 'hypothesis', 'ctxblocks'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_page_lists_every_property() -> None:
+    """The page on the suite lists each property in the words of its docstring, and no other."""
+    page = (Path(__file__).parent.parent / "docs" / "testing.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(\w+)` \| (.*) \|$", page.partition("## Properties")[2], re.MULTILINE))
+    assert listed == {(name.removeprefix("test_"), sentence(name)) for name in suite.__all__}
+
+
+def sentence(name: str) -> str:
+    """The first paragraph of a test's docstring, or of its property's."""
+    test = getattr(suite, name)
+    text = test.__doc__ or getattr(sys.modules[test.__module__], name.removeprefix("test_")).__doc__
+    return " ".join(text.partition("\n\n")[0].split())

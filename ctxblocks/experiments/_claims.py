@@ -81,7 +81,7 @@ def _figure_4(metrics: Metrics) -> Iterator[Claim]:
     criterion = "paired drop from i = 0 to n above 2 SE"
     yield Claim(
         figure=4,
-        statement="block: the loss falls with every token moved into the weights",
+        statement="block: the loss falls as tokens move into the weights",
         criterion=criterion,
         measured=str(implicit),
         holds=implicit.above_zero,

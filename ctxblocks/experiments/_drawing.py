@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import attrs
 import matplotlib
@@ -130,21 +130,44 @@ class Figure:
     caption: str
 
 
-def draw(figure: Figure, kind: str) -> bytes:
-    """The picture, as `png` or `svg`."""
-    metadata = {"Date": None, "Creator": "ctxblocks"} if kind == "svg" else {"Software": "ctxblocks"}
-    content = io.BytesIO()
+class Pictures(NamedTuple):
+    """A figure as it is written.
+
+    Attributes:
+        png: for readers.
+        svg: for pages; its texts are texts.
+    """
+
+    png: bytes
+    svg: bytes
+
+
+def draw(figure: Figure) -> Pictures:
+    """Both pictures, laid out once."""
     with matplotlib.rc_context(SETTINGS):
-        columns = max(len(row) for row in figure.rows)
-        canvas = Canvas(figsize=(4.3 * columns, 3.9 * len(figure.rows)), layout="constrained")
-        FigureCanvasAgg(canvas)
-        grid = canvas.add_gridspec(len(figure.rows), columns)
-        for row, cells in enumerate(figure.rows):
-            for column, cell in enumerate(cells):
-                inner = grid[row, column].subgridspec(len(cell), 1, height_ratios=[2, 1][: len(cell)])
-                for place, panel in enumerate(cell):
-                    _draw_panel(canvas.add_subplot(inner[place]), panel)
-        canvas.savefig(content, format=kind, dpi=160, metadata=metadata)
+        canvas = _compose(figure)
+        png = _saved(canvas, "png", {"Software": "ctxblocks"})
+        canvas.set_layout_engine("none")  # what the first picture has placed stays
+        return Pictures(png, _saved(canvas, "svg", {"Date": None, "Creator": "ctxblocks"}))
+
+
+def _compose(figure: Figure) -> Canvas:
+    columns = max(len(row) for row in figure.rows)
+    canvas = Canvas(figsize=(4.3 * columns, 3.9 * len(figure.rows)), layout="constrained")
+    FigureCanvasAgg(canvas)
+    grid = canvas.add_gridspec(len(figure.rows), columns)
+    for row, cells in enumerate(figure.rows):
+        for column, cell in enumerate(cells):
+            inner = grid[row, column].subgridspec(len(cell), 1, height_ratios=[2, 1][: len(cell)])
+            for place, panel in enumerate(cell):
+                _draw_panel(canvas.add_subplot(inner[place]), panel)
+    return canvas
+
+
+def _saved(canvas: Canvas, kind: str, metadata: dict[str, str | None]) -> bytes:
+    """The file's content; the metadata leave out what changes from day to day."""
+    content = io.BytesIO()
+    canvas.savefig(content, format=kind, dpi=160, metadata=metadata)
     return content.getvalue()
 
 

@@ -61,28 +61,44 @@ def _one_thread() -> Iterator[None]:
 
 @attrs.define
 class _Worker:
-    """A process and our end of its pipe."""
+    """A process, our end of its pipe, and the model that it works on."""
 
-    model: ModelConfig
     process: multiprocessing.process.BaseProcess
     pipe: Connection
+    model: ModelConfig
+
+    def ask(self, model: ModelConfig) -> None:
+        """Give it a model to work on."""
+        self.model = model
+        try:
+            self.pipe.send(model)
+        except BrokenPipeError:
+            raise self.died() from None
+
+    def died(self) -> CtxblocksError:
+        """What to raise when nobody is at the other end."""
+        self.process.join()
+        return CtxblocksError(
+            f"worker for {self.model.name}: ended with exit code {self.process.exitcode} before it was done; "
+            f"run the same command again to go on from its last checkpoint"
+        )
 
 
 class _Pool:
-    """At most so many workers at a time; the last models, which take longest, first."""
+    """Workers that take one model after another; the last models, which take longest, first."""
 
     def __init__(self, config: Configuration, checkpoints: Path, workers: int, progress: Progress) -> None:
         self.config, self.checkpoints, self.limit, self.progress = config, checkpoints, workers, progress
+        self.waiting = list(config.models)
         self.running: list[_Worker] = []
         self.tables: dict[str, pa.Table] = {}
 
     def run(self) -> list[pa.Table]:
         """The tables of all models, in the order of the configuration."""
-        waiting = list(self.config.models)
         try:
-            while waiting or self.running:
-                while waiting and len(self.running) < self.limit:
-                    self.running.append(self.start(waiting.pop()))
+            while self.waiting and len(self.running) < self.limit:
+                self.running.append(self.start(self.waiting.pop()))
+            while self.running:
                 ready = wait([worker.pipe for worker in self.running])
                 for worker in [worker for worker in self.running if worker.pipe in ready]:
                     self.receive(worker)
@@ -93,40 +109,47 @@ class _Pool:
         return [self.tables[model.name] for model in self.config.models]
 
     def start(self, model: ModelConfig) -> _Worker:
-        """A fresh process: nothing of this one is inherited."""
+        """A fresh process, which inherits nothing of this one, at its first model."""
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(theirs, self.config, model, self.checkpoints), daemon=True)
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, self.config, self.checkpoints), daemon=True)
         process.start()
         theirs.close()
-        return _Worker(model, process, ours)
+        worker = _Worker(process, ours, model)
+        worker.ask(model)
+        return worker
 
     def receive(self, worker: _Worker) -> None:
         """One message: a step, the table, or an error."""
         try:
             message = worker.pipe.recv()
-        except EOFError:
-            worker.process.join()
-            raise CtxblocksError(
-                f"worker for {worker.model.name}: ended with exit code {worker.process.exitcode} before it was done; "
-                f"run the same command again to go on from its last checkpoint"
-            ) from None
+        except (EOFError, ConnectionResetError):
+            raise worker.died() from None
         if isinstance(message, int):
             self.progress(worker.model.name, message, worker.model.steps)
-            return
-        if isinstance(message, Exception):
+        elif isinstance(message, Exception):
             raise message
-        self.tables[worker.model.name] = message
+        else:
+            self.tables[worker.model.name] = message
+            self.carry_on(worker)
+
+    def carry_on(self, worker: _Worker) -> None:
+        """Give the worker its next model, or let it go."""
+        if self.waiting:
+            worker.ask(self.waiting.pop())
+            return
+        worker.pipe.close()
         worker.process.join()
         self.running.remove(worker)
 
 
-def _work(pipe: Connection, config: Configuration, model: ModelConfig, checkpoints: Path) -> None:
-    """What a worker does. A parent that is gone breaks the pipe, and ends the worker with it."""
+def _work(pipe: Connection, config: Configuration, checkpoints: Path) -> None:
+    """What a worker does, until there is nobody left to ask: a parent that is gone closes the pipe, and ends the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends its workers
     try:
-        pipe.send(run_job(config, model, checkpoints, pipe.send))
-    except BrokenPipeError:
+        while True:
+            pipe.send(run_job(config, pipe.recv(), checkpoints, pipe.send))
+    except (EOFError, ConnectionError):
         return
     except (CtxblocksError, OSError) as error:
         pipe.send(error)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from ctxblocks._errors import ArgumentError
 from ctxblocks.experiments._claims import check_claims
-from ctxblocks.experiments._drawing import Figure, draw, numbers
+from ctxblocks.experiments._drawing import Figure, Pictures, draw, numbers
 from ctxblocks.experiments._figures import compose
 from ctxblocks.experiments._files import make_folders, write_bytes, write_text
 from ctxblocks.experiments._jobs import Progress, run_jobs
@@ -48,10 +48,11 @@ def reproduce(
     _write_metrics(metrics, out / "metrics.parquet")
     claims = check_claims(config, metrics)
     figures = compose(config, metrics, claims)
-    pictures = {figure.number: draw(figure, "svg").decode() for figure in figures}
+    pictures = {figure.number: draw(figure) for figure in figures}
     written = tuple(_write_figure(figure, pictures[figure.number], out) for figure in figures)
     record = attrs.evolve(record, status="complete", claims=tuple(claims), figures=written)
-    write_text(out / "report.html", render(record, metrics, pictures))
+    inlined = {number: picture.svg.decode() for number, picture in pictures.items()}
+    write_text(out / "report.html", render(record, metrics, inlined))
     record.write(out)
     return record
 
@@ -62,11 +63,11 @@ def _write_metrics(metrics: Metrics, path: Path) -> None:
     write_bytes(path, content.getvalue())
 
 
-def _write_figure(figure: Figure, svg: str, out: Path) -> FigureFiles:
+def _write_figure(figure: Figure, pictures: Pictures, out: Path) -> FigureFiles:
     """The picture twice, its numbers, and its caption."""
     stem = f"figures/figure-{figure.number}"
-    write_bytes(out / f"{stem}.png", draw(figure, "png"))
-    write_text(out / f"{stem}.svg", svg)
+    write_bytes(out / f"{stem}.png", pictures.png)
+    write_bytes(out / f"{stem}.svg", pictures.svg)
     write_text(out / f"{stem}.csv", numbers(figure))
     write_text(out / f"{stem}.txt", figure.caption + "\n")
     files = tuple(f"{stem}.{kind}" for kind in ("png", "svg", "csv", "txt"))

@@ -1,6 +1,7 @@
 """What a property of the suite is tried on: drawn cases of one layer, and the runner that draws them."""
 
 import copy
+import re
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -143,7 +144,7 @@ class Conformance:
     def check(self, prop: Property) -> None:
         """Try a property on drawn cases; a failure shrinks and prints its case.
 
-        Hypothesis settings beside the number of examples and the deadline are those of the caller's profile.
+        Other settings of hypothesis, but for the number of examples and the deadline, are those of the caller's profile.
         """
 
         def run(case: Case, data: st.DataObject) -> None:
@@ -151,13 +152,22 @@ class Conformance:
                 torch.manual_seed(case.seed)  # a layer that draws numbers draws the same ones when replayed
                 prop(case, data)
 
-        run.__name__ = f"{prop.__name__}_{self.spec.name.replace('-', '_')}"  # failures are stored under this name
-        limits = settings(max_examples=self.max_examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        run.__name__ = re.sub(r"\W", "_", f"{prop.__name__}_{self.spec.name}")  # failures are stored under this name
+        phases = [phase for phase in settings().phases if phase is not Phase.explain]  # it traces every line of torch
+        limits = settings(
+            max_examples=self.max_examples,
+            deadline=None,
+            phases=phases,
+            suppress_health_check=[HealthCheck.too_slow],
+        )
         limits(given(case=self.cases(), data=st.data())(run))()
 
     def claiming(self, trait: str) -> "Conformance | None":
         """The same on the configurations that claim this trait, or None where none does."""
-        chosen = tuple(config for config in self.configs if getattr(self.spec.traits(config), trait))
+        claims = [getattr(self.spec.traits(config), trait) for config in self.configs]
+        chosen = tuple(
+            c for c, claim in zip(self.configs, claims, strict=True) if claim is not None and claim is not False
+        )
         return attrs.evolve(self, configs=chosen) if chosen else None
 
     def fewer(self, times: int) -> "Conformance":

@@ -1,34 +1,25 @@
 """The learning dynamics of a prompt, its factorisation, and fine-tuning [Sec. 3, Sec. 4.4, App. E]."""
 
-import copy
-
 import torch
 from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ctxblocks._blocks import ContextualBlock, Read
+from ctxblocks._blocks import Read
 from ctxblocks._dynamics import Dynamics, dynamics
 from ctxblocks._errors import DegenerateQueryError
-from ctxblocks._factorization import Factorization, factorize
-from ctxblocks._finetuning import finetune, half_square, last_entry_hidden
 from ctxblocks._plan import Block
 from ctxblocks._solvers import Augmented, LeastNorm, Solver
 from ctxblocks._stack import Stack
-from ctxblocks._transfer import transfer
 from ctxblocks.testing._cases import Case
 from ctxblocks.testing._measure import Measure, Transferred
-from ctxblocks.testing._theorem_algebra import close, dense, rounding
-from ctxblocks.testing._theorem_draws import DENSE, SMOOTH, draw_block
+from ctxblocks.testing._theorem_algebra import close, rounding
+from ctxblocks.testing._theorem_draws import DENSE, draw_block
 from ctxblocks.testing._theorem_simulation import simulate
 from ctxblocks.testing._theorem_stack import draw_solver_for, draw_stack
-from ctxblocks.testing._tolerance import fast_against_definition
 
 __all__ = [
     "dynamics_serve_every_prefix",
-    "factors_carry_the_read",
-    "factors_keep_the_output",
-    "finetuning_is_sgd",
     "marginal_norms_are_dense",
     "steps_are_gradient_steps",
     "updated_outputs_are_outputs",
@@ -93,7 +84,7 @@ def _reader(found: Dynamics, data: st.DataObject) -> tuple[str, Tensor]:
 
 
 def steps_are_gradient_steps(case: Case, data: st.DataObject) -> None:
-    """`W_{i+1} − W_i = −h ∇L_i(W)` with `h = 1/‖z‖²` and `L_i(W) = trace(Δ_iᵀ W)`; the steps add up to `ΔW(C)` [Prop. 3.1, Eq. 6–10]."""
+    """`W_{i+1} − W_i = −h ∇L_i(W)` with `h = 1/‖z‖²` and `L_i(W) = trace(Δ_iᵀ W)` [Prop. 3.1, Eq. 6–10]."""
     block = draw_block(case, data)
     assume(block.reads_context and case.tokens > 0)
     with torch.no_grad():
@@ -161,100 +152,3 @@ def marginal_norms_are_dense(case: Case, data: st.DataObject) -> None:
         moved = torch.linalg.vector_norm(op.direction.double().abs() @ stack.abs().mT, dim=-1)
         size = size + moved[..., 1:] * (early * stretch + late)
         close(each.marginal_norms(), wanted, size, rounding(case, sum(stack.shape), key, op.direction, stack))
-
-
-def draw_factorization(case: Case, data: st.DataObject) -> Factorization:
-    """Of a drawn block, by least norm or augmented."""
-    block = draw_block(case, data)
-    solver = draw_solver_for(case, data, block)
-    with torch.no_grad():
-        try:
-            return factorize(block, case.query, case.context, solver=solver)
-        except DegenerateQueryError:
-            return factorize(block, case.query, case.context, solver=Augmented())
-
-
-def _grown(found: Factorization, i: int) -> Tensor:  # (…, d), float64
-    """`|P_1| … |P_i||z_i|`: what a chain of `i` factors makes of absolute values."""
-    size = found.reads.z[..., i, :].detach().double().abs()
-    for j in range(i, 0, -1):
-        factor = found.factor(j)
-        size = (dense(factor, sign=False) @ size.unsqueeze(-1)).squeeze(-1)
-        if factor.offset is not None:
-            size = size + factor.direction.detach().double().abs() * factor.offset.double().abs().unsqueeze(-1)
-    return size
-
-
-def factors_carry_the_read(case: Case, data: st.DataObject) -> None:
-    """`P_1 … P_i A_i = A_0`; product and total update differ by a `K` with `K A(x) = 0` [App. E, Eq. 31, Rem. 2.4]."""
-    found = draw_factorization(case, data)
-    assume(found.block.reads_context)
-    i = data.draw(st.integers(0, case.tokens), label="tokens moved")
-    reads = found.reads.z.detach()
-    unit = rounding(case, max(i, 1) * reads.shape[-1], reads)
-    size = _grown(found, i) + reads[..., 0, :].double().abs()
-    close(found.partial(i).apply(reads[..., i, :]), reads[..., 0, :].double(), size, unit)
-    last = reads[..., -1, :]
-    total = LeastNorm() if bool((last != 0).any(-1).all()) else Augmented()
-    operator = total.solve(last, reads[..., 0, :])
-    grown = _grown(found, case.tokens) + reads.double().abs().sum(-2)
-    product, whole = found.product().apply(last).double(), operator.apply(last).double()
-    close(product - whole, torch.zeros_like(product), grown, rounding(case, (case.tokens + 1) * reads.shape[-1], reads))
-
-
-def factors_keep_the_output(case: Case, data: st.DataObject) -> None:
-    """`T_{W_i}(c_{i+1} … c_n, x)` is the output with all of the context, for every `i` [App. E, Eq. 27]."""
-    found = draw_factorization(case, data)
-    block, reads, query = found.block, found.reads, case.query
-    with torch.no_grad():
-        outputs = found.outputs()
-    measure = Measure(block, case.seed)
-    for i in range(case.tokens + 1):
-        shift = found.shift(i)
-        base, full = (
-            Read(reads.z[..., j, :], None if reads.bypass is None else reads.bypass[..., j, :]) for j in (i, 0)
-        )
-        solver = LeastNorm() if bool((base.z != 0).any(-1).all()) else Augmented()
-        update = transfer(
-            block, query, case.context[..., i:, :], solver=Augmented()
-        )  # for its kind; the reads are the factors'
-        operator = solver.solve(base.z, full.z) if block.reads_context else update.operator
-        used = Transferred(query, base, full, type(update)(operator, shift))
-        chain = (
-            max(i, 1) * rounding(case, base.z.shape[-1]).relative * _grown(found, i) if block.reads_context else None
-        )
-        compared = measure.outputs(used, outputs[..., i, :], outputs[..., 0, :], off=chain)
-        assert compared.ok, f"{i} tokens moved: {compared}"
-
-
-def finetuning_is_sgd(case: Case, data: st.DataObject) -> None:
-    """The rank-one steps are those of SGD on the readers of a copied block, one example after another [Sec. 4.4, Fig. 4]."""
-    assume(case.layer.context_width == case.layer.width)
-    block = draw_block(case, data, SMOOTH)
-    lr = 0.05
-    fast = finetune(block, case.query, case.context, lr).outputs
-    definition = _sgd(block, case.query, case.context, lr)
-    exact = _sgd(copy.deepcopy(block).double(), case.query.double(), case.context.double(), lr)
-    compared = fast_against_definition(fast, definition, exact)
-    assert compared.ok, str(compared)
-
-
-def _sgd(block: ContextualBlock, query: Tensor, context: Tensor, lr: float) -> Tensor:  # (…, n + 1, d)
-    """The outputs at the query alone after every step of SGD, each batch element a task of its own."""
-    batch, n = context.shape[:-2], context.shape[-2]
-    tasks = zip(query.reshape(-1, query.shape[-1]), context.reshape(-1, n, context.shape[-1]), strict=True)
-    outputs = [_sgd_task(copy.deepcopy(block), x, tokens, lr) for x, tokens in tasks]
-    return torch.stack(outputs).reshape(*batch, n + 1, -1)
-
-
-def _sgd_task(block: ContextualBlock, query: Tensor, context: Tensor, lr: float) -> Tensor:  # (n + 1, d)
-    weights = [reader.weight for reader in block.network.readers.values()]
-    inputs, targets = last_entry_hidden(context)
-    outputs = [block(query).detach()]
-    for example, target in zip(inputs, targets, strict=True):
-        slopes = torch.autograd.grad(half_square(block(example), target), weights)
-        with torch.no_grad():
-            for weight, slope in zip(weights, slopes, strict=True):
-                weight.sub_(lr * slope)
-        outputs.append(block(query).detach())
-    return torch.stack(outputs)

@@ -139,9 +139,9 @@ def _step(
     model: Block, query: Tensor, kept: Tensor, updates: ImplicitUpdate | list[ImplicitUpdate], j: int
 ) -> Tensor:  # (…, d)
     """The prediction of `r_{j+1}` by the model that never sees the prompt."""
-    if isinstance(model, Stack):
-        assert isinstance(updates, list)
-        output: Tensor = model(query, kept, [update[..., j] for update in updates])
-        return output
-    assert isinstance(updates, ImplicitUpdate)
-    return model(query, kept, updates[..., j])
+    if isinstance(updates, list):
+        patches: list[ImplicitUpdate] | ImplicitUpdate = [update[..., j] for update in updates]
+    else:
+        patches = updates[..., j]
+    predicted: Tensor = model(query, kept, patches)
+    return predicted

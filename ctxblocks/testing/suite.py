@@ -12,5 +12,6 @@ from ctxblocks.testing._contract import *  # noqa: F403
 from ctxblocks.testing._contract_fast import *  # noqa: F403
 from ctxblocks.testing._contract_state import *  # noqa: F403
 from ctxblocks.testing._registry_group import *  # noqa: F403
+from ctxblocks.testing._theorem import *  # noqa: F403
 
 __all__ = [name for name in globals() if name.startswith("test_")]

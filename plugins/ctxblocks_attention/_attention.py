@@ -172,9 +172,8 @@ class SelfAttention(ProjectedLayer):
             mixed = self._values_of(means.to(query.dtype).transpose(-3, -2)).transpose(-3, -2)
         else:
             values = _split(self.v_proj(tokens), self.kv_heads).transpose(-3, -2)  # (…, kv_heads, n + 1, head_width)
-            grouped = scores.reshape(
-                *scores.shape[:-2], self.kv_heads, -1, scores.shape[-1]
-            )  # (…, kv_heads, group, n + 1)
+            groups = (self.kv_heads, self.heads // self.kv_heads)
+            grouped = scores.reshape(*scores.shape[:-2], *groups, scores.shape[-1])  # (…, kv_heads, group, n + 1)
             mixed = running_average(grouped, values.to(scores.dtype), self.chunk).flatten(-4, -3).to(query.dtype)
         return self._finished(query.unsqueeze(-2), mixed)
 
@@ -204,7 +203,7 @@ class SelfAttention(ProjectedLayer):
     ) -> Tensor:  # (…, heads, head_width)
         """`W_v m + b_v` of each head: the average of values is the value of the average."""
         weight = self.v_proj.weight.view(self.kv_heads, self.head_width, self.width)
-        grouped = means.reshape(*means.shape[:-2], self.kv_heads, -1, self.width)
+        grouped = means.reshape(*means.shape[:-2], self.kv_heads, self.heads // self.kv_heads, self.width)
         values = torch.einsum("...grd,gkd->...grk", grouped, weight)
         if self.has_bias:
             values = values + self.v_proj.bias.view(self.kv_heads, 1, self.head_width)

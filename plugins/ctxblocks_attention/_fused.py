@@ -80,13 +80,15 @@ def banded_with_self(reads: Reads, window: int, block: int) -> Tensor:  # (…, 
     lead, rows = reads.queries.shape[:-2], reads.queries.shape[-2]
     blocks = -(-rows // block)
     queries, key_slot, value_slot = _slotted(reads)
-    queries = F.pad(queries, (0, 0, 0, blocks * block - rows)).reshape(-1, blocks, block, queries.shape[-1])
+    queries = F.pad(queries, (0, 0, 0, blocks * block - rows)).reshape(
+        math.prod(lead), blocks, block, queries.shape[-1]
+    )
     keys = _behind(key_slot, _near(_widened(reads.keys, queries.shape[-1]), blocks, window, block))
     values = _behind(value_slot, _near(_widened(reads.values, queries.shape[-1]), blocks, window, block))
-    keys, values = (x.reshape(-1, *x.shape[-3:]).movedim(1, 0) for x in (keys, values))
+    keys, values = (x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:]).movedim(1, 0) for x in (keys, values))
     seen = _band(blocks, block, window, queries.device)
     mixed = attend(queries.movedim(1, 0), keys, values, reads.scale, seen)  # (blocks, … heads, block, f')
-    return _merged(mixed.movedim(0, 1).reshape(*lead, blocks * block, -1)[..., :rows, :], reads)
+    return _merged(mixed.movedim(0, 1).reshape(*lead, blocks * block, mixed.shape[-1])[..., :rows, :], reads)
 
 
 def _near(

@@ -33,7 +33,8 @@ def _decayed_sums(
         return torch.stack(_step_by_step(peaks, terms), dim=-2)
     pad = -n % chunk
     last = peaks[..., -1:].expand(*peaks.shape[:-1], pad)
-    peaks = torch.cat((peaks, last), dim=-1).reshape(*peaks.shape[:-1], -1, chunk)  # (…, c, chunk) for c chunks
+    grid = ((n + pad) // chunk, chunk)  # c chunks
+    peaks = torch.cat((peaks, last), dim=-1).reshape(*peaks.shape[:-1], *grid)  # (…, c, chunk)
     local = _step_by_step(peaks, F.pad(terms, (0, 0, 0, pad)).reshape(*peaks.shape, terms.shape[-1]))
     ends = peaks[..., :-1, -1]  # (…, c − 1)
     carried = _decayed_sums(ends, local[-1][..., :-1, :], chunk)  # (…, c − 1, d)
