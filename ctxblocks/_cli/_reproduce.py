@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich import box
@@ -13,12 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from ctxblocks import experiments
 from ctxblocks._cli._options import Device, Json, Seed, console, print_json
-from ctxblocks.experiments._jobs import Progress
-from ctxblocks.experiments._presets import FIGURES, Configuration
-from ctxblocks.experiments._presets import preset as configuration
-from ctxblocks.experiments._record import Record
-from ctxblocks.experiments._run import reproduce as run
+
+if TYPE_CHECKING:
+    from ctxblocks.experiments import Configuration, Record
+    from ctxblocks.experiments._jobs import Progress
 
 Preset = Annotated[
     Literal["quick", "default", "paper"],
@@ -31,9 +31,6 @@ Out = Annotated[
         name="--out", help="Folder of the run, gone on with where it holds a part of it; by default one in runs."
     ),
 ]
-Workers = Annotated[
-    int | None, Parameter(name="--workers", help="Models trained side by side; by default as many as there are cores.")
-]
 Figures = Annotated[int, Parameter(help="The figures to draw, some of 2 … 6; by default all.")]
 
 
@@ -41,7 +38,6 @@ def reproduce(
     *figures: Figures,
     preset: Preset = "default",
     out: Out = None,
-    workers: Workers = None,
     dtype: Dtype = "float32",
     as_json: Json = False,
     seed: Seed = 0,
@@ -52,10 +48,10 @@ def reproduce(
     The same seed gives the same numbers. A run that was cut short goes on when the same command is given again.
     A claim that does not hold is printed as such, and is no failure of the command.
     """
-    config = configuration(preset, figures or FIGURES, seed=seed, device=device, dtype=dtype)
+    config = experiments.preset(preset, figures or None, seed=seed, device=device, dtype=dtype)
     folder = Path("runs", config.name) if out is None else out
     with _progress(config) as progress:
-        record = run(config, folder, workers, progress)
+        record = experiments.reproduce(config, folder, progress=progress)
     if as_json:
         print_json({"out": str(folder), **record.as_json()})
     else:
@@ -63,7 +59,7 @@ def reproduce(
 
 
 @contextmanager
-def _progress(config: Configuration) -> Iterator[Progress]:
+def _progress(config: "Configuration") -> "Iterator[Progress]":
     """A bar for every model, with the time left, where stderr is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
@@ -71,7 +67,7 @@ def _progress(config: Configuration) -> Iterator[Progress]:
         yield lambda name, step, steps: bars.update(tasks[name], completed=step)
 
 
-def _print(record: Record, folder: Path, out: Console) -> None:
+def _print(record: "Record", folder: Path, out: Console) -> None:
     """The claims, and what was written."""
     columns = ("figure", "claim", "criterion", "measured", "verdict")
     table = Table(*columns, box=box.SIMPLE_HEAD if out.is_terminal else None)

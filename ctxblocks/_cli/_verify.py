@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
 from cyclopts import Parameter
@@ -13,7 +13,9 @@ from rich.progress import track
 from rich.table import Table
 
 from ctxblocks._cli._options import Device, Json, Seed, console, print_json
-from ctxblocks._verify import VerifyPlan, VerifyRow, plan_verify
+
+if TYPE_CHECKING:
+    from ctxblocks._verify import VerifyPlan, VerifyRow
 
 Layers = Annotated[str, Parameter(name="LAYER", help="Registered layers to verify; all of them by default.")]
 Dtypes = Annotated[
@@ -41,6 +43,8 @@ def verify(
     Blocks are plain, skip, pre-norm, post-norm, sandwich and parallel, each with an MLP, a gated MLP and a mixture of
     experts. Exit code 1 where an error exceeds its bound.
     """
+    from ctxblocks._verify import plan_verify
+
     plan = plan_verify(layers or None, device, dtype or None, examples, seed)
     rows = _run(plan)
     if as_json:
@@ -50,7 +54,7 @@ def verify(
     return 0 if all(row.ok for row in rows) else 1
 
 
-def _run(plan: VerifyPlan) -> list[VerifyRow]:
+def _run(plan: "VerifyPlan") -> "list[VerifyRow]":
     """All rows, with a progress bar where stderr is a terminal."""
     errors = Console(stderr=True)
     return list(
@@ -65,13 +69,13 @@ def _run(plan: VerifyPlan) -> list[VerifyRow]:
     )
 
 
-def _plain(row: VerifyRow) -> dict[str, Any]:
+def _plain(row: "VerifyRow") -> dict[str, Any]:
     """A row as JSON's own types, where a number that is none is null."""
     values = attrs.asdict(row)
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
 
 
-def _print(rows: Sequence[VerifyRow], notes: Sequence[str], out: Console) -> None:
+def _print(rows: "Sequence[VerifyRow]", notes: Sequence[str], out: Console) -> None:
     """One line for each layer and dtype, that of its worst block, then what failed."""
     heads = ("layer", "dtype", "device", "examples", "worst block", "error", "bound", "error/bound", "relative", "ok")
     table = Table(*heads, box=box.SIMPLE_HEAD if out.is_terminal else None)
@@ -95,7 +99,7 @@ def _print(rows: Sequence[VerifyRow], notes: Sequence[str], out: Console) -> Non
     out.print(_verdict(rows, failed), soft_wrap=True)
 
 
-def _summary(group: Sequence[VerifyRow]) -> tuple[str, ...]:
+def _summary(group: "Sequence[VerifyRow]") -> tuple[str, ...]:
     """The cells of one layer and dtype."""
     worst = max(group, key=lambda row: (not row.ok, row.ratio))
     return (
@@ -112,7 +116,7 @@ def _summary(group: Sequence[VerifyRow]) -> tuple[str, ...]:
     )
 
 
-def _verdict(rows: Sequence[VerifyRow], failed: Sequence[VerifyRow]) -> str:
+def _verdict(rows: "Sequence[VerifyRow]", failed: "Sequence[VerifyRow]") -> str:
     left_out = sum(row.left_out for row in rows)
     near_ties = f"; {left_out} comparisons left out, a router being near a tie" if left_out else ""
     return f"{len(rows) - len(failed)} of {len(rows)} combinations of layer, block and dtype hold{near_ties}"

@@ -2,16 +2,15 @@
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import attrs
 import pyarrow as pa
-import torch
 
 from ctxblocks._errors import CtxblocksError
+from ctxblocks._threads import one_thread
 from ctxblocks.experiments._measurements import measure
 from ctxblocks.experiments._presets import Configuration, ModelConfig
 from ctxblocks.experiments._training import Report, train
@@ -40,23 +39,13 @@ def run_jobs(config: Configuration, checkpoints: Path, workers: int, progress: P
 
 def run_job(config: Configuration, model: ModelConfig, checkpoints: Path, report: Report) -> pa.Table:
     """Train one model and measure it, on one thread, so that the order of its sums never changes."""
-    with _one_thread():
+    with one_thread():
         training = train(config, model, checkpoints / f"{model.name}.safetensors", report)
         return measure(config, model, training)
 
 
 def _report_to(progress: Progress, model: ModelConfig) -> Report:
     return lambda step: progress(model.name, step, model.steps)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @attrs.define

@@ -122,7 +122,7 @@ MODELS_OF = {
 
 def preset(
     name: str = "default",
-    figures: Sequence[int] = FIGURES,
+    figures: Sequence[int] | None = None,
     *,
     seed: int = 0,
     device: str = "auto",
@@ -132,7 +132,7 @@ def preset(
 
     Args:
         name: of the preset.
-        figures: the figures wanted, some of 2 … 6.
+        figures: the figures wanted, some of 2 … 6; all by default.
         seed: of everything drawn at random.
         device: `"auto"` is CUDA where there is a GPU, else the CPU.
         dtype: `"float32"` or `"float64"`.
@@ -145,6 +145,7 @@ def preset(
         raise ArgumentError(f"preset: got {name!r}, needs one of {listed(STEPS)}{closest(name, STEPS)}")
     if dtype not in DTYPES:
         raise ArgumentError(f"dtype: got {dtype!r}, needs one of {listed(DTYPES)}{closest(dtype, DTYPES)}")
+    figures = FIGURES if figures is None else figures
     unknown = [figure for figure in figures if figure not in FIGURES]
     if unknown or not figures:
         got = ", ".join(map(str, unknown)) or "none"

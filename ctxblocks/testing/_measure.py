@@ -117,7 +117,8 @@ class Measure:
             change = torch.maximum(change, self._updated_change(exact, noise))
         alike, counted = self._choices(used, clean_logits, logits)
         spread = torch.where(alike, change, 0).amax(0)
-        own = (wanted.double() - clean).abs().amax(-1)
+        direct = complete_at(used.update.site, self.block, used.query, used.full)  # not the layer's next answer
+        own = (direct.double() - clean).abs().amax(-1)
         unit = round_off(wanted.dtype)
         tolerance = SPREAD * (spread + own) + 4 * unit * wanted.double().abs().amax(-1)
         scale = None if without is None else self.scale(used, wanted, without)

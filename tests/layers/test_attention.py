@@ -267,7 +267,7 @@ def test_scores_of_ten_thousand(config: SelfAttentionConfig, dtype: torch.dtype,
 
     Only near-ties of such scores round at all, so a measure of the definition's error takes many rows: 64 contexts.
     """
-    layer, inputs = build(config, 24, chunk=5, block=4), arguments(method, config.width, 32, 25, (64,))
+    layer, inputs = build(config, 24, chunk=5, block=4), arguments(method, config.width, 16, 25, (64,))
     spread(layer, inputs)
     check_against_definition(layer, method, inputs, dtype, True, score=1e4)
 
