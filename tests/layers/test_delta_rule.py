@@ -12,7 +12,7 @@ from ctxblocks_linear_attention._config import DeltaRuleConfig
 from ctxblocks_linear_attention._delta import DeltaRule
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_linear_attention import METHODS, SEEDS, UNIT, arguments, assert_as_defined, draw, results
+from layers.definitions import METHODS, SEEDS, UNIT, arguments, assert_as_defined, draw, draw_weights, results
 from torch import Tensor
 from transformers.models.qwen3_next.modeling_qwen3_next import (
     torch_chunk_gated_delta_rule,
@@ -28,8 +28,7 @@ CONFIGS = st.sampled_from(SPEC.examples)
 def small(config: DeltaRuleConfig, chunk: int, seed: int) -> DeltaRule:
     """The layer with short chunks, its weights drawn from the seed."""
     layer = DeltaRule(config)
-    for index, parameter in enumerate(layer.parameters()):
-        parameter.data = draw(seed + index, *parameter.shape) / parameter.shape[-1] ** 0.5
+    draw_weights(layer, seed)
     layer.chunk, layer.running_chunk = chunk, chunk
     return layer
 

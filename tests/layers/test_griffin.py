@@ -11,7 +11,7 @@ from ctxblocks_griffin._griffin import Griffin
 from ctxblocks_griffin._lru import RESET
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_linear_attention import METHODS, SEEDS, UNIT, arguments, assert_as_defined, draw, results
+from layers.definitions import METHODS, SEEDS, UNIT, arguments, assert_as_defined, draw, draw_weights, results
 from torch import Tensor
 from transformers.models.recurrent_gemma.configuration_recurrent_gemma import RecurrentGemmaConfig
 from transformers.models.recurrent_gemma.modeling_recurrent_gemma import RecurrentGemmaRecurrentBlock
@@ -26,8 +26,7 @@ def drawn(config: GriffinConfig, seed: int, block: int = 512) -> Griffin:
     """The layer with its weights drawn from the seed, working on `block` tokens at a time."""
     layer = Griffin(config)
     layer.block = block
-    for index, parameter in enumerate(layer.parameters()):
-        parameter.data = draw(seed + index, *parameter.shape) / max(parameter.shape[-1], 1) ** 0.5
+    draw_weights(layer, seed)
     return layer
 
 

@@ -1,6 +1,5 @@
-"""Linear attention: against lightning attention of transformers, and its fast paths against their definitions."""
+"""Linear attention: against lightning attention of transformers, and what its configurations promise."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,86 +12,21 @@ from ctxblocks_linear_attention._config import LinearAttentionConfig
 from ctxblocks_linear_attention._linear import LinearAttention
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layers.definitions import SEEDS, UNIT, draw, draw_weights
 from torch import Tensor, nn
 from transformers.models.minimax.configuration_minimax import MiniMaxConfig
 from transformers.models.minimax.modeling_minimax import MiniMaxLightningAttention
 
 from ctxblocks import ArgumentError, ContextualLayer
 
-UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
 SPEC = next(spec for spec in ctxblocks_linear_attention.ctxblocks_layers() if spec.name == "linear-attention")
-METHODS = ("causal", "prefixes", "suffixes", "sequence")
 CONFIGS = st.sampled_from(SPEC.examples)
-SEEDS = st.integers(0, 2**31 - 1)
-
-
-def draw(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
-    """A float32 tensor that float64 holds exactly."""
-    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def arguments(method: str, width: int, n: int, seed: int, batch: tuple[int, ...], scale: float = 1.0) -> list[Tensor]:
-    """What the method takes: tokens, or one query or n + 1 of them and a context."""
-    context = draw(seed, *batch, n, width, scale=scale)
-    if method == "sequence":
-        return [context]
-    rows = (n + 1,) if method == "causal" else ()
-    return [draw(seed + 1, *batch, *rows, width, scale=scale), context]
-
-
-def results(
-    layer: ContextualLayer, function: Callable[..., Tensor], inputs: list[Tensor], gradients: bool
-) -> list[Tensor]:
-    """The output in float64, then the gradients of a fixed weighted sum of it, for inputs and parameters."""
-    leaves = [x.clone().requires_grad_(gradients) for x in inputs]
-    output = function(*leaves)
-    if not gradients or not output.numel():
-        return [output.detach().double()]
-    weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).reshape(output.shape)
-    found = torch.autograd.grad((output * weights).sum(), [*leaves, *layer.parameters()], allow_unused=True)
-    kept = [
-        torch.zeros_like(x) if each is None else each
-        for x, each in zip([*leaves, *layer.parameters()], found, strict=True)
-    ]
-    return [output.detach().double(), *(each.double() for each in kept)]
-
-
-def assert_as_defined(
-    layer: ContextualLayer, method: str, inputs: list[Tensor], dtype: torch.dtype, gradients: bool = True
-) -> None:
-    """Hold a fast path to its definition, both in `dtype`, by the errors that the definition itself makes.
-
-    `‖fast − exact‖ ≤ 8 max‖def − exact‖ + 8u max|exact|`. In float64 the definition's error is that of float32 times the
-    ratio of their round-offs, since rounding errors grow in proportion to the round-off.
-    """
-    wide, measured = copy.deepcopy(layer).double(), torch.float32 if dtype == torch.float64 else dtype
-    narrow, fast = copy.deepcopy(layer).to(measured), copy.deepcopy(layer).to(dtype)
-    cast = [[x.to(kind) for x in inputs] for kind in (torch.float64, measured, dtype)]
-    if dtype not in (torch.float32, torch.float64):
-        wide = copy.deepcopy(fast).double()
-        cast[0] = [x.double() for x in cast[2]]
-    define = getattr(ContextualLayer, method)
-    exact = results(wide, lambda *a: define(wide, *a), cast[0], gradients)
-    slow = results(narrow, lambda *a: define(narrow, *a), cast[1], gradients)
-    quick = results(fast, getattr(fast, method), cast[2], gradients)
-    assert [each.shape for each in quick] == [each.shape for each in exact]
-    for part in (
-        slice(0, 1),
-        slice(1, None),
-    ):  # the output; all gradients together, since some are zero but for rounding
-        e, s, q = (
-            torch.cat([each.flatten() for each in found[part]] or [torch.zeros(0)]) for found in (exact, slow, quick)
-        )
-        if e.numel():
-            error = (s - e).abs().max() * UNIT[dtype] / UNIT[measured]
-            assert (q - e).abs().max() <= 8 * error + 8 * UNIT[dtype] * e.abs().max(), (method, part)
 
 
 def small(config: LinearAttentionConfig, chunk: int, seed: int) -> LinearAttention:
     """The layer with short chunks, its weights drawn from the seed."""
     layer = LinearAttention(config)
-    for index, parameter in enumerate(layer.parameters()):
-        parameter.data = draw(seed + index, *parameter.shape) / parameter.shape[-1] ** 0.5
+    draw_weights(layer, seed)
     layer.chunk, layer.running_chunk, layer.block = chunk, chunk, 2 * chunk + 1
     return layer
 
@@ -160,65 +94,6 @@ def test_against_lightning_attention(features: str, normalize: bool, decay: tupl
     assert ((ContextualLayer.sequence(layer, tokens) - expected).abs() <= bound).all()
 
 
-@settings(deadline=None, max_examples=60)
-@given(
-    config=CONFIGS,
-    method=st.sampled_from(METHODS),
-    dtype=st.sampled_from([torch.float64, torch.float32]),
-    n=st.integers(0, 20),
-    chunk=st.integers(2, 7),
-    batch=st.sampled_from([(), (2,), (2, 1)]),
-    seed=SEEDS,
-)
-def test_fast_paths_agree_with_their_definitions(
-    config: LinearAttentionConfig,
-    method: str,
-    dtype: torch.dtype,
-    n: int,
-    chunk: int,
-    batch: tuple[int, ...],
-    seed: int,
-) -> None:
-    """Outputs and gradients of each override equal those of one forward for each row, over several chunks."""
-    layer = small(config, chunk, seed)
-    assert_as_defined(layer, method, arguments(method, config.width, n, seed, batch), dtype)
-
-
-@settings(deadline=None, max_examples=15)
-@given(config=CONFIGS, method=st.sampled_from(METHODS), n=st.integers(0, 20), seed=SEEDS)
-def test_fast_paths_in_bfloat16(config: LinearAttentionConfig, method: str, n: int, seed: int) -> None:
-    """In bfloat16 outputs stay within the definition's own error, and in bfloat16."""
-    layer = small(config, 4, seed)
-    inputs = arguments(method, config.width, n, seed, (2,))
-    assert_as_defined(layer, method, inputs, torch.bfloat16, gradients=False)
-    half = copy.deepcopy(layer).to(torch.bfloat16)
-    assert getattr(half, method)(*(x.bfloat16() for x in inputs)).dtype == torch.bfloat16
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    config=CONFIGS,
-    method=st.sampled_from(METHODS),
-    dtype=st.sampled_from([torch.float64, torch.float32]),
-    seed=SEEDS,
-)
-def test_wide_scores(config: LinearAttentionConfig, method: str, dtype: torch.dtype, seed: int) -> None:
-    """Scores spread over ±1e4 neither overflow nor underflow into disagreement, and gradients stay finite."""
-    layer = small(config, 5, seed)
-    inputs = arguments(method, config.width, 16, seed, (2,), scale=100.0)
-    assert_as_defined(layer, method, inputs, dtype, gradients=False)
-    assert all(x.isfinite().all() for x in results(layer, getattr(layer, method), inputs, gradients=True))
-
-
-@pytest.mark.parametrize("n", [1, 127, 128, 129, 300])
-def test_default_chunks(n: int) -> None:
-    """The chunk lengths as shipped serve contexts shorter and longer than one and than two chunks."""
-    config = LinearAttentionConfig(width=4, heads=2, decay=(0.99, 0.8))
-    layer = LinearAttention(config)
-    for method in METHODS:
-        assert_as_defined(layer, method, arguments(method, 4, n, n, ()), torch.float32, gradients=False)
-
-
 def silent(features: str) -> Iterator[tuple[LinearAttention, Tensor, Tensor]]:
     """Layers, queries and contexts whose features are all zero, or so small that their products underflow."""
     depth = {"relu": -1.0, "elu": -60.0, "softplus": -60.0}[features]
@@ -273,19 +148,6 @@ def test_traits_hold(config: LinearAttentionConfig, seed: int) -> None:
     turned = (layer(x, both.flip(0)) - layer(x, both)).abs().max()
     assert (turned <= rounding) == traits.permutation_invariant
     assert traits.positional != traits.permutation_invariant
-
-
-def test_compiles_and_maps() -> None:
-    """Every method traces as one graph and maps over a batch, with the results of plain calls."""
-    config = LinearAttentionConfig(width=4, heads=2, decay=(0.9, 0.5))
-    layer = small(config, 4, seed=3)
-    for method in METHODS:
-        inputs = arguments(method, 4, 10, 2, (3,))
-        plain = getattr(layer, method)(*inputs)
-        compiled: Callable[..., Tensor] = torch.compile(getattr(layer, method), fullgraph=True, backend="eager")
-        mapped: Callable[..., Tensor] = torch.func.vmap(getattr(layer, method))
-        torch.testing.assert_close(compiled(*inputs), plain)
-        torch.testing.assert_close(mapped(*inputs), plain)
 
 
 def test_identity_features_need_no_normaliser() -> None:
