@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from ctxblocks._stack import Stack as Stack
     from ctxblocks._transfer import transfer as transfer
     from ctxblocks._update import ImplicitUpdate as ImplicitUpdate
+    from ctxblocks._verify import VerifyRow as VerifyRow, verify as verify
 
 _HOMES = {
     "ArgumentError": "_errors",
@@ -108,6 +109,7 @@ _HOMES = {
     "Stack": "_stack",
     "Traits": "_specs",
     "UnknownLayerError": "_errors",
+    "VerifyRow": "_verify",
     "create": "_registry",
     "dynamics": "_dynamics",
     "factorize": "_factorization",
@@ -117,6 +119,7 @@ _HOMES = {
     "registry": "_registry",
     "transfer": "_transfer",
     "transfer_generation": "_generation",
+    "verify": "_verify",
 }
 
 __version__: str

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctxblocks._blocks import ContextualBlock
-from ctxblocks._errors import ArgumentError
+from ctxblocks._errors import ArgumentError, ShapeError
 from ctxblocks._lowrank import LowRank
 from ctxblocks._networks import Network
 from ctxblocks._numerics import dot, norm
@@ -169,6 +169,10 @@ def finetune(
     if not 0 < lr < float("inf"):
         raise ArgumentError(f"lr: got {lr}, needs a positive finite learning rate")
     check_problem(block, query, context, Plan())
+    if 0 in query.shape[:-1]:
+        raise ShapeError(
+            f"query: got shape {tuple(query.shape)}, an empty batch, needs at least one task; leave out the call"
+        )
     inputs, targets = example(context)
     read, asked = _Alone.of(block, inputs), _Alone.of(block, query.unsqueeze(-2))
     probe = _Probe.of(block, loss)

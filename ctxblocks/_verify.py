@@ -75,9 +75,7 @@ class VerifyPlan:
     Attributes:
         rows: layer, block kind, dtype and configurations of every row.
         notes: one line for every layer and dtype that the device lacks operations for.
-        device: where.
-        examples: queries for each row.
-        seed: of everything drawn.
+        device, examples, seed: as `verify` is given them.
     """
 
     rows: tuple[tuple[LayerSpec, str, str, tuple[Any, ...]], ...]

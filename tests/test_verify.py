@@ -185,9 +185,7 @@ def test_the_command_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     with registered() as spec:
         assert main(["verify", spec.name, "--json", "--dtype", "float32", "--examples", "1", "--seed", "3"]) == 0
         rows = verify([spec.name], dtypes=["float32"], examples=1, seed=3)
-    out, err = capsys.readouterr()
-    assert json.loads(out) == [attrs.asdict(row) for row in rows]
-    assert err == ""
+    assert json.loads(capsys.readouterr().out) == [attrs.asdict(row) for row in rows]
 
 
 def test_the_command_fails_with_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,9 +203,7 @@ def test_numbers_that_are_none_are_null(capsys: pytest.CaptureFixture[str]) -> N
     with registered(Infinite) as spec:
         assert main(["verify", spec.name, "--dtype", "float32", "--examples", "1", "--json"]) == 1
     out = capsys.readouterr().out
-    assert "NaN" not in out
-    assert "Infinity" not in out
-    assert json.loads(out)[0]["error"] is None
+    assert json.loads(out, parse_constant=pytest.fail)[0]["error"] is None
 
 
 def test_the_command_notes_a_missing_operation(capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,11 +122,23 @@ def steps_are_gradient_steps(case: Case, data: st.DataObject) -> None:
         h * large,
         rounding(case, 2 * z.shape[-1], z, key, weight, h),
     )
+    _loss_is_the_trace(case, found, (i, name), columns)
+
+
+def _loss_is_the_trace(case: Case, found: Dynamics, at: tuple[int, str], columns: Tensor) -> None:
+    """`L_i(W_i) = trace(Δ_iᵀ W_i)`, `Δ_i` of the columns `W_0 (A_i − A_{i+1})` given."""
+    i, name = at
+    weight = found.block.network.readers[name].weight.detach().double()
+    z, op = found.base.z[..., 0, :].double(), found.updates.operator
+    here, there, key = (
+        op.direction[..., i, :].double(),
+        op.direction[..., i + 1, :].double(),
+        op.key[..., i, :].double(),
+    )
     moved = weight @ (z + here * (key * z).sum(-1, keepdim=True)).unsqueeze(-1)  # W_i z
-    value = (columns * moved.squeeze(-1)).sum(-1)
-    reach = (z.abs() + here.abs()) @ weight.abs().mT
-    sizes = (((here.abs() + there.abs()) @ weight.abs().mT) * reach).sum(-1)
-    close(found.loss(i, name), value, sizes, rounding(case, 2 * z.shape[-1] + weight.shape[0], weight, z))
+    sizes = (((here.abs() + there.abs()) @ weight.abs().mT) * ((z.abs() + here.abs()) @ weight.abs().mT)).sum(-1)
+    unit = rounding(case, 2 * z.shape[-1] + weight.shape[0], weight, z)
+    close(found.loss(i, name), (columns * moved.squeeze(-1)).sum(-1), sizes, unit)
 
 
 def marginal_norms_are_dense(case: Case, data: st.DataObject) -> None:

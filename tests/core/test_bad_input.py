@@ -82,6 +82,7 @@ CASES: list[tuple[str, type[CtxblocksError], str, Callable[[], object]]] = [
     ("stack widths", ShapeError, r"block 1 has width 3", lambda: Stack([block("plain"), wide(3)])),
     ("factor stack", ArgumentError, r"block: got Stack", lambda: factorize(STACK, QUERY, CONTEXT)),
     ("tune stack", ArgumentError, r"block: got Stack", lambda: finetune(STACK, QUERY, CONTEXT, 0.1)),
+    ("no task", ShapeError, r"query: .*an empty batch", lambda: finetune(PLAIN, QUERY[:0], CONTEXT[:0], 0.1)),
     ("lr", ArgumentError, r"lr: got -1", lambda: finetune(PLAIN, QUERY, CONTEXT, -1)),
     ("empty prompt", ShapeError, r"at least one token", lambda: transfer_generation(PLAIN, CONTEXT[:, :0], CONTEXT)),
     ("network width", ShapeError, r"network: got width 3, needs 4", lambda: PlainBlock(Pool(), MLP(3, 5))),
