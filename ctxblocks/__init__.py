@@ -71,7 +71,8 @@ if TYPE_CHECKING:
     from ctxblocks._stack import Stack as Stack
     from ctxblocks._transfer import transfer as transfer
     from ctxblocks._update import ImplicitUpdate as ImplicitUpdate
-    from ctxblocks._verify import VerifyRow as VerifyRow, verify as verify
+    from ctxblocks._verify import VerifyRow as VerifyRow
+    from ctxblocks._verify import verify as verify
 
 _HOMES = {
     "ArgumentError": "_errors",
