@@ -3,7 +3,6 @@
 Pytest imports this module at every start, so it imports torch and the suite only when a test asks for them.
 """
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 
 PARAMETER = "ctxblocks_layer"
 REQUEST: "pytest.StashKey[Request]" = pytest.StashKey()
-XDIST_WORKER = "PYTEST_XDIST_WORKER"  # the environment variable that pytest-xdist sets in its workers
 
 pytest.register_assert_rewrite("ctxblocks.testing")
 
@@ -68,7 +66,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     try:
         found = _conformances(metafunc.config)
     except pytest.UsageError:
-        if XDIST_WORKER in os.environ:
+        if _in_worker(metafunc.config):
             raise  # an error of collection is all that a worker can report
         found = ()  # raised again when all is collected
     params = _claiming(found, marker.args[0]) if marker else [pytest.param(one, id=one.spec.name) for one in found]
@@ -79,8 +77,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Refuse options that cannot be served, once every conftest had its chance to register layers."""
     asked = config.getoption("ctx_layer") or config.getoption("ctx_device") == "cuda"
     used = any(PARAMETER in item.fixturenames for item in items if isinstance(item, pytest.Function))
-    if (asked or used) and XDIST_WORKER not in os.environ:
+    if (asked or used) and not _in_worker(config):
         _conformances(config)
+
+
+def _in_worker(config: pytest.Config) -> bool:
+    """Whether this is a worker of pytest-xdist, which gives their configurations an attribute of that name."""
+    return getattr(config, "workerinput", None) is not None
 
 
 def _conformances(config: pytest.Config) -> "tuple[Conformance, ...]":
