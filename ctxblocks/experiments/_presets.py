@@ -18,7 +18,7 @@ STEPS = {
 }
 """Training steps of each model, by preset."""
 EVALUATE_EVERY = 250
-LEAST_EVALUATIONS = 15
+LEAST_EVALUATIONS = 5
 """A training too short for so many evaluations at that distance is evaluated more often."""
 
 
