@@ -26,13 +26,31 @@ def dot(
 
 def norm(x: Tensor) -> Tensor:  # (…, d) -> (…)
     """Euclidean norm over the last axis, free of overflow and underflow, with gradient 0 at 0."""
-    wide = widen(x)
-    scale = wide.detach().abs().amax(-1, keepdim=True) if x.shape[-1] else wide.new_zeros((*x.shape[:-1], 1))
+    unit, scale = scaled(x)
     dead = scale == 0
-    unit = wide / torch.where(dead, 1, scale)
-    squares = (unit * unit).sum(-1)
-    length = torch.where(dead.squeeze(-1), 1, squares).sqrt()
-    return torch.where(dead.squeeze(-1), 0, length * scale.squeeze(-1))
+    length = torch.where(dead, 1, (unit * unit).sum(-1, keepdim=True)).sqrt()
+    return torch.where(dead, 0, length * scale).squeeze(-1)
+
+
+def cosine(
+    a: Tensor,  # (…, d)
+    b: Tensor,  # (…, d)
+) -> Tensor:  # (…), in the accumulator's dtype
+    """`aᵀb / (‖a‖ ‖b‖)`, free of overflow and underflow; 0 where a vector vanishes."""
+    one, two = scaled(a)[0], scaled(b)[0]
+    lengths = norm(one) * norm(two)  # each between 1 and √d, or 0
+    return (one * two).sum(-1) / torch.where(lengths == 0, 1, lengths)
+
+
+def scaled(
+    x: Tensor,  # (…, d)
+    least: float = 0.0,
+) -> tuple[Tensor, Tensor]:  # (…, d), (…, 1)
+    """`x / s` and `s = max(max|x|, least)` in the accumulator's dtype; the scale carries no gradient, and 0 stays 0."""
+    wide = widen(x)
+    largest = wide.detach().abs().amax(-1, keepdim=True) if x.shape[-1] else wide.new_zeros((*x.shape[:-1], 1))
+    scale = largest.clamp_min(least)
+    return wide / torch.where(scale == 0, 1, scale), scale
 
 
 def wide_matmul(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ctxblocks._checks import check_like, inside_transform
 from ctxblocks._errors import DegenerateQueryError, ShapeError, SingularOperatorError
-from ctxblocks._numerics import widen
+from ctxblocks._numerics import scaled, widen
 from ctxblocks._operator import ContextOperator
 from ctxblocks._records import record
 
@@ -47,16 +47,6 @@ class Solver(abc.ABC):
         return ContextOperator(direction, key, offset)
 
 
-def _scaled(
-    z: Tensor,  # (…, d)
-    least: float = 0.0,
-) -> tuple[Tensor, Tensor]:  # (…, d), (…, 1)
-    """`z / s` and `s = max(max|z|, least)` in the accumulator's dtype; the scale carries no gradient."""
-    wide = widen(z)
-    scale = wide.detach().abs().amax(-1, keepdim=True).clamp_min(least)
-    return wide / torch.where(scale == 0, 1, scale), scale
-
-
 @dataclasses.dataclass(frozen=True)
 class LeastNorm(Solver):
     """`k = z / ‖z‖²`: the update of least Frobenius norm [Thm. 2.2, Eq. 1]. Degenerate at `z = 0`."""
@@ -66,7 +56,7 @@ class LeastNorm(Solver):
         z: Tensor,  # (…, d)
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """`z / ‖z‖²` by way of `y = z / max|z|`, so that no square over- or underflows."""
-        y, scale = _scaled(z)
+        y, scale = scaled(z)
         dead = scale == 0
         squares = torch.where(dead, 1, (y * y).sum(-1, keepdim=True))
         key = (y / squares / torch.where(dead, 1, scale)).to(z.dtype)
@@ -85,7 +75,7 @@ class Augmented(Solver):
         z: Tensor,  # (…, d)
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """`k` and `β` by way of `y = z / max(max|z|, 1)`."""
-        y, scale = _scaled(z, least=1.0)
+        y, scale = scaled(z, least=1.0)
         squares = (y * y).sum(-1, keepdim=True) + scale**-2
         key = (y / squares / scale).to(z.dtype)
         offset = (scale**-2 / squares).squeeze(-1).to(z.dtype)
@@ -126,7 +116,7 @@ class Metric(Solver):
             raise SingularOperatorError(
                 "matrix: got one that is not positive definite, needs a symmetric positive definite M; add λI to it"
             )
-        y, scale = _scaled(z)
+        y, scale = scaled(z)
         dead = scale == 0
         solved = torch.cholesky_solve(y.unsqueeze(-1), factor).squeeze(-1)
         product = torch.where(dead, 1, (y * solved).sum(-1, keepdim=True))

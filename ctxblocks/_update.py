@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ctxblocks._errors import ArgumentError, ShapeError
 from ctxblocks._lowrank import LowRank
 from ctxblocks._networks import LastLayerUpdate, add_bias, add_rank_one
+from ctxblocks._numerics import cosine, wide_matmul, widen
 from ctxblocks._operator import ContextOperator
 from ctxblocks._records import STATIC, record
 
@@ -33,11 +34,11 @@ def take(value: Tensor | None, index: Index, trailing: int) -> Tensor | None:
 
 
 def stacked(operator: ContextOperator, weights: Tensor | Iterable[Tensor]) -> LowRank:
-    """`ΔW` of the vertical stack of the readers' weights."""
+    """`ΔW` of the vertical stack of the readers' weights, in the accumulator's dtype: `Wδ` may be too small for float16."""
     weights = [weights] if isinstance(weights, Tensor) else list(weights)
-    return LowRank(
-        torch.cat([operator.delta(weight).columns for weight in weights], dim=-2), operator.key.unsqueeze(-2)
-    )
+    direction = operator.direction.unsqueeze(-1)  # (…, d, 1)
+    columns = torch.cat([wide_matmul(weight, direction) for weight in weights], dim=-2)  # (…, m, 1)
+    return LowRank(columns, widen(operator.key).unsqueeze(-2))
 
 
 @record
@@ -85,7 +86,7 @@ class ImplicitUpdate:
         weights: Tensor | Iterable[Tensor],  # (m, d) each
     ) -> Tensor:  # (…)
         """`‖ΔW‖ = ‖Wδ‖ ‖k‖`, Frobenius and spectral at once, over the vertical stack of the weights given."""
-        return stacked(self.operator, weights).norm()
+        return stacked(self.operator, weights).norm().to(self.operator.key.dtype)
 
     def alignment(
         self,
@@ -95,8 +96,8 @@ class ImplicitUpdate:
         """`⟨ΔW_1, ΔW_2⟩_F / (‖ΔW_1‖_F ‖ΔW_2‖_F)` over the vertical stack of the weights given."""
         weights = [weights] if isinstance(weights, Tensor) else list(weights)
         mine, theirs = stacked(self.operator, weights), stacked(other.operator, weights)
-        scale = mine.norm() * theirs.norm()
-        return mine.inner(theirs) / torch.where(scale == 0, 1, scale)
+        columns = cosine(mine.columns.squeeze(-1), theirs.columns.squeeze(-1))
+        return (columns * cosine(mine.rows.squeeze(-2), theirs.rows.squeeze(-2))).to(self.operator.key.dtype)
 
     def last_layer(self) -> LastLayerUpdate | None:
         """The update of the last dense layer, if that is where the shift goes."""

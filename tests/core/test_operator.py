@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ctxblocks import ArgumentError, ContextOperator, LowRank, OperatorProduct, ShapeError, SingularOperatorError
+from ctxblocks import (
+    ArgumentError,
+    ContextOperator,
+    ImplicitUpdate,
+    LowRank,
+    OperatorProduct,
+    ShapeError,
+    SingularOperatorError,
+)
 
 U = 2.0**-53
 sizes = st.integers(1, 6)
@@ -133,3 +141,11 @@ def test_half_precision_sums_in_float32(dtype: torch.dtype) -> None:
     """`kᵀz` of 4096 equal terms is not stuck where a half-precision running sum would be."""
     op = ContextOperator(torch.ones(4096, dtype=dtype), torch.full((4096,), 1 / 4096, dtype=dtype))
     assert float(op.gain(torch.ones(4096, dtype=dtype))) == 1.0
+
+
+def test_alignment_of_small_updates_does_not_underflow() -> None:
+    """In float16 the product of two small norms, and `Wδ` itself, are 0 where the cosine is 1."""
+    direction, key = torch.full((3,), 1e-4, dtype=torch.float16), torch.full((3,), 0.5, dtype=torch.float16)
+    update = ImplicitUpdate(ContextOperator(direction, key))
+    weight = torch.full((2, 3), 1e-4, dtype=torch.float16)  # Wδ is 3e-8, half the least positive float16
+    assert update.alignment(update, weight).item() == pytest.approx(1, abs=2.0**-11)
