@@ -1,12 +1,15 @@
 """Value objects that plugins return, and the markers of their hooks."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pluggy
 
 from ctxblocks._errors import ArgumentError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PROJECT = "ctxblocks"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -53,6 +56,10 @@ class LayerSpec:
         build: `build(config)` returns the `ContextualLayer`, in the default dtype.
         examples: the configurations that the conformance suite tries; by default one of width 4.
         traits: `traits(config)`, the claims that hold for that configuration; by default none.
+        reference: `reference(layer)` returns another library's implementation of `layer.sequence` with the same weights,
+            a function of tokens `(batch, n, d)`, for `ctxblocks bench` to set beside it; None where there is none.
+            It imports that library itself, and its ImportError is reported as "not installed".
+        benchmarks: what `ctxblocks bench` measures: options of `config` beside the width, one set for each variant.
     """
 
     name: str = attrs.field()
@@ -61,6 +68,8 @@ class LayerSpec:
     config: type[Any]
     examples: tuple[Any, ...] = attrs.field(converter=_as_tuple, factory=tuple)
     traits: Callable[[Any], Traits] = _no_claims
+    reference: "Callable[[Any], Callable[[Tensor], Tensor]] | None" = None
+    benchmarks: tuple[Mapping[str, Any], ...] = attrs.field(converter=_as_tuple, default=({},))
 
     @name.validator
     def _check_name(self, attribute: Any, value: str) -> None:
