@@ -9,7 +9,7 @@ from ctxblocks import ProjectedLayer
 from ctxblocks_attention._config import SelfAttentionConfig
 from ctxblocks_attention._fused import Reads, attend, causal_with_self
 from ctxblocks_attention._rotary import rotate
-from ctxblocks_attention._running import running_average
+from ctxblocks_attention._running import running_average, running_average_wide
 
 
 class SelfAttention(ProjectedLayer):
@@ -23,6 +23,8 @@ class SelfAttention(ProjectedLayer):
     """
 
     chunk = 64  # tokens of which running averages go one by one, all chunks side by side
+    tile = 32  # tokens in one product of running averages, of values that are not narrow
+    narrow = 16
 
     def __init__(self, config: SelfAttentionConfig) -> None:
         super().__init__(config.width)
@@ -44,7 +46,7 @@ class SelfAttention(ProjectedLayer):
         """The heads' averages of values, side by side; tokens are averaged before `W_v`."""
         tokens = torch.cat((context, query.unsqueeze(-2)), dim=-2)  # (…, n + 1, d)
         distances = torch.arange(-context.shape[-2], 1, device=query.device)
-        weights = torch.softmax(self._scores(query, tokens, distances), dim=-1)  # (…, heads, n + 1)
+        weights = torch.softmax(self._scores(query, (tokens,), distances), dim=-1)  # (…, heads, n + 1)
         means = weights @ tokens.to(weights.dtype)  # (…, heads, d)
         return self._values_of(means.to(query.dtype)).flatten(-2)
 
@@ -165,37 +167,46 @@ class SelfAttention(ProjectedLayer):
         context: Tensor,  # (…, n, d), newest token first where positions count
     ) -> Tensor:  # (…, n + 1, d)
         """The outputs for the query with the first `0 … n` of these tokens; narrow tokens are averaged before `W_v`."""
-        tokens = torch.cat((query.unsqueeze(-2), context), dim=-2)
-        scores = self._scores(query, tokens, -torch.arange(tokens.shape[-2], device=query.device))
+        own, n = query.unsqueeze(-2), context.shape[-2]
+        scores = self._scores(query, (own, context), -torch.arange(n + 1, device=query.device))  # (…, heads, n + 1)
         if self.width < self.head_width:
-            means = running_average(scores, tokens.to(scores.dtype), self.chunk)  # (…, heads, n + 1, d)
-            mixed = self._values_of(means.to(query.dtype).transpose(-3, -2)).transpose(-3, -2)
-        else:
-            values = _split(self.v_proj(tokens), self.kv_heads).transpose(-3, -2)  # (…, kv_heads, n + 1, head_width)
-            groups = (self.kv_heads, self.heads // self.kv_heads)
-            grouped = scores.reshape(*scores.shape[:-2], *groups, scores.shape[-1])  # (…, kv_heads, group, n + 1)
-            mixed = running_average(grouped, values.to(scores.dtype), self.chunk).flatten(-4, -3).to(query.dtype)
-        return self._finished(query.unsqueeze(-2), mixed)
+            means = self._average(scores, torch.cat((own, context), dim=-2).to(scores.dtype))  # (…, heads, n + 1, d)
+            return self._finished(own, self._values_of(means.to(query.dtype).transpose(-3, -2)).transpose(-3, -2))
+        parts = [_split(self.v_proj(tokens), self.kv_heads).transpose(-3, -2) for tokens in (own, context)]
+        values = torch.cat(parts, dim=-2).to(scores.dtype)  # (…, kv_heads, n + 1, head_width)
+        mixed = self._average(scores.unflatten(-2, (self.kv_heads, -1)), values).flatten(-4, -3)
+        return self._finished(own, mixed.to(query.dtype))
+
+    def _average(
+        self,
+        scores: Tensor,  # (…, r, n + 1), of the query itself and of n tokens
+        values: Tensor,  # (…, n + 1, f), shared by the r rows
+    ) -> Tensor:  # (…, r, n + 1, f)
+        """The averages of the query's own value and those of the first `0 … n` tokens."""
+        if values.shape[-1] < self.narrow:
+            return running_average(scores, values, self.chunk)
+        return running_average_wide(scores, values, self.tile)
 
     def _scores(
         self,
         query: Tensor,  # (…, d)
-        tokens: Tensor,  # (…, n, d)
+        parts: tuple[Tensor, ...],  # each (…, m, d), n tokens in all
         distances: Tensor,  # (n,), the tokens' positions less the query's
     ) -> Tensor:  # (…, heads, n), float32 for half types
         """`q·k_j / sqrt(head_width)` of one query: without positions `(W_kᵀ q)·t_j + q·b_k`, no key being built."""
         wide = torch.promote_types(query.dtype, torch.float32)
         queries = _split(self.q_proj(query), self.kv_heads, self.heads // self.kv_heads).to(wide) * self.scale
         if self.rotary_base is not None:
-            keys = rotate(_split(self.k_proj(tokens), self.kv_heads), distances, self.rotary_base)
+            keys = torch.cat([self.k_proj(tokens) for tokens in parts], dim=-2)
+            keys = rotate(_split(keys, self.kv_heads), distances, self.rotary_base)
             return torch.flatten(queries @ keys.movedim(-3, -1).to(wide), -3, -2)
         weight = self.k_proj.weight.view(self.kv_heads, self.head_width, self.width).to(wide)
-        folded = torch.einsum("...grk,gkd->...grd", queries, weight).flatten(-3, -2)  # (…, heads, d)
-        scores = folded @ tokens.to(wide).mT
+        folded = (queries @ weight).flatten(-3, -2)  # (…, heads, d)
+        scores = torch.cat([folded @ tokens.to(wide).mT for tokens in parts], dim=-1)
         if not self.has_bias:
             return scores
-        shift = torch.einsum("...grk,gk->...gr", queries, self.k_proj.bias.view(self.kv_heads, -1).to(wide))
-        return scores + shift.flatten(-2).unsqueeze(-1)
+        bias = self.k_proj.bias.view(self.kv_heads, self.head_width, 1).to(wide)
+        return scores + torch.flatten(queries @ bias, -3, -2)
 
     def _values_of(
         self,

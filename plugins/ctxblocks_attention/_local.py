@@ -6,6 +6,7 @@ from torch import Tensor
 from ctxblocks_attention._attention import SelfAttention
 from ctxblocks_attention._config import LocalAttentionConfig
 from ctxblocks_attention._fused import Reads, banded_with_self, causal_with_self
+from ctxblocks_attention._windowed import windowed_average
 
 
 class LocalAttention(SelfAttention):
@@ -46,8 +47,10 @@ class LocalAttention(SelfAttention):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(C_i, x)` for `i = 0 … n`: one banded pass, the query projected once."""
+        """`A(C_i, x)` for `i = 0 … n`: sliding averages; with rotary positions or a short window one banded pass."""
         self.check_call(query, context)
+        if self.rotary_base is None and self.window >= self.block:
+            return self._running(query, context)
         rows = query.unsqueeze(-2)  # (…, 1, d)
         return self._finished(rows, self._read(self._reads(self._projected(rows), *self._keys_values(context))))
 
@@ -58,9 +61,19 @@ class LocalAttention(SelfAttention):
     ) -> Tensor:  # (…, n + 1, d)
         """`A(c_{i+1} … c_n, x)` for `i = 0 … n`: only the last `window` cuts differ from the first."""
         self.check_call(query, context)
-        rows = super().suffixes(query, context[..., -self.window :, :])
+        rows = super().suffixes(query, context[..., -self.window :, :])  # no more than the window: none slides out
         same = context.shape[-2] + 1 - rows.shape[-2]
         return torch.cat((rows[..., :1, :].expand(*rows.shape[:-2], same, -1), rows), dim=-2)
+
+    def _average(
+        self,
+        scores: Tensor,  # (…, r, n + 1), of the query itself and of n tokens
+        values: Tensor,  # (…, n + 1, f), shared by the r rows
+    ) -> Tensor:  # (…, r, n + 1, f)
+        """The averages of the query's own value and those of the last `window` of the first `0 … n` tokens."""
+        if self.window >= scores.shape[-1] - 1:
+            return super()._average(scores, values)
+        return windowed_average(scores, values, self.window)
 
     def _read(self, reads: Reads) -> Tensor:  # (…, heads, n + 1, head_width)
         """What query `i` makes of the last `window` of the first `i` tokens and itself."""

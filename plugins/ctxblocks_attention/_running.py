@@ -10,16 +10,73 @@ def running_average(
     values: Tensor,  # (…, n, d), shared by the r rows
     chunk: int,
 ) -> Tensor:  # (…, r, n, d)
-    """`Σ_{j ≤ i} p_j v_j` with `p = softmax(s_1 … s_i)`, for every `i`, in `O(n d)`.
+    """`Σ_{j ≤ i} p_j v_j` with `p = softmax(s_1 … s_i)`, for every `i`, in `O(n d)`; made for narrow values.
 
     Every exponential is taken relative to the running maximum `M_i = max_{j ≤ i} s_j`, so that no row over- or underflows:
     `h_i = e^{M_{i−1} − M_i} h_{i−1} + e^{s_i − M_i} [v_i; 1]`, and the average is the first part of `h_i` over its last entry.
     The maxima cancel from it, so they carry no gradient.
     """
     peaks = scores.detach().cummax(-1).values  # (…, r, n)
-    terms = _exp(scores - peaks).unsqueeze(-1) * F.pad(values, (0, 1), value=1.0).unsqueeze(-3)  # (…, r, n, d + 1)
+    terms = falling_exp(scores - peaks).unsqueeze(-1) * F.pad(values, (0, 1), value=1.0).unsqueeze(
+        -3
+    )  # (…, r, n, d + 1)
     sums = _decayed_sums(peaks, terms, chunk)
     return sums[..., :-1] / sums[..., -1:]
+
+
+def running_average_wide(
+    scores: Tensor,  # (…, r, n)
+    values: Tensor,  # (…, n, d), shared by the r rows
+    tile: int,
+) -> Tensor:  # (…, r, n, d)
+    """The same for wide values: within a tile one product with the weights `e^{s_j − M_i}`, between tiles the sums so far.
+
+    The weights are divided by their sums before the product, so that no pass over wide values is spent on that.
+    """
+    n, pad = scores.shape[-1], -scores.shape[-1] % tile
+    scores, values = F.pad(scores, (0, pad)), F.pad(values, (0, 0, 0, pad))
+    peaks = scores.detach().cummax(-1).values
+    s, m = (x.unflatten(-1, (-1, tile)).transpose(-3, -2) for x in (scores, peaks))  # (…, c, r, q): c tiles of q tokens
+    v = values.unflatten(-2, (-1, tile))  # (…, c, q, d)
+    near = _weights(s, m)  # (…, c, r, q, q)
+    sums = near.sum(-1)  # (…, c, r, q)
+    totals = torch.cat((near[..., -1, :] @ v, sums[..., -1:]), dim=-1)  # (…, c, r, d + 1), at the tiles' ends
+    ends = m[..., -1].mT  # (…, r, c)
+    held = _sums(ends[..., :-1], totals.transpose(-3, -2)[..., :-1, :], tile)  # (…, r, c − 1, d + 1)
+    held = F.pad(held, (0, 0, 1, 0)).transpose(-3, -2)  # (…, c, r, d + 1), what stands before each tile
+    before = torch.cat((m[..., :1, :, 0], m[..., :-1, :, -1]), dim=-2)  # (…, c, r), its maximum
+    far = falling_exp(before.unsqueeze(-1) - m)  # (…, c, r, q)
+    whole = torch.addcmul(sums, far, held[..., -1:])
+    mixed = ((near / whole.unsqueeze(-1)).flatten(-3, -2) @ v).unflatten(-2, (-1, tile))  # (…, c, r, q, d)
+    mixed = torch.addcmul(mixed, (far / whole).unsqueeze(-1), held[..., :-1].unsqueeze(-2))
+    return mixed.transpose(-4, -3).flatten(-3, -2)[..., :n, :]
+
+
+def _sums(
+    peaks: Tensor,  # (…, n), never falling
+    terms: Tensor,  # (…, n, d)
+    tile: int,
+) -> Tensor:  # (…, n, d)
+    """`Σ_{j ≤ i} e^{M_j − M_i} x_j` for every `i`: tiles side by side, then the same over their ends."""
+    n = peaks.shape[-1]
+    if n <= tile:
+        return _weights(peaks, peaks) @ terms
+    pad = -n % tile
+    last = peaks[..., -1:].expand(*peaks.shape[:-1], pad)
+    m = torch.cat((peaks, last), dim=-1).unflatten(-1, (-1, tile))  # (…, c, q)
+    near = _weights(m, m) @ F.pad(terms, (0, 0, 0, pad)).unflatten(-2, (-1, tile))  # (…, c, q, d)
+    ends = m[..., :-1, -1]
+    held = F.pad(_sums(ends, near[..., :-1, -1, :], tile), (0, 0, 1, 0)).unsqueeze(-2)  # (…, c, 1, d)
+    before = torch.cat((m[..., :1, 0], ends), dim=-1).unsqueeze(-1)  # (…, c, 1)
+    return torch.addcmul(near, falling_exp(before - m).unsqueeze(-1), held).flatten(-3, -2)[..., :n, :]
+
+
+def _weights(
+    scores: Tensor,  # (…, q): s
+    peaks: Tensor,  # (…, q): M, the largest of s_1 … s_i and of what stands before
+) -> Tensor:  # (…, q, q)
+    """`e^{s_j − M_i}` for `j ≤ i`, else 0."""
+    return falling_exp(scores.unsqueeze(-2) - peaks.unsqueeze(-1)).tril()
 
 
 def _decayed_sums(
@@ -40,7 +97,7 @@ def _decayed_sums(
     carried = _decayed_sums(ends, local[-1][..., :-1, :], chunk)  # (…, c − 1, d)
     carried = F.pad(carried, (0, 0, 1, 0))  # nothing into the first chunk
     before = torch.cat((peaks[..., 0, :1], ends), dim=-1).unsqueeze(-1)  # (…, c, 1)
-    decays = _exp(before - peaks).movedim(-1, 0).unsqueeze(-1)  # (chunk, …, c, 1)
+    decays = falling_exp(before - peaks).movedim(-1, 0).unsqueeze(-1)  # (chunk, …, c, 1)
     sums = torch.addcmul(torch.stack(local), decays, carried)  # (chunk, …, c, d)
     return sums.movedim(0, -2).flatten(-3, -2)[..., :n, :]
 
@@ -50,13 +107,13 @@ def _step_by_step(
     terms: Tensor,  # (…, n, d)
 ) -> list[Tensor]:  # n of (…, d)
     """The recursion itself, one row after another."""
-    decays = _exp(peaks[..., :-1] - peaks[..., 1:]).unsqueeze(-1).unbind(-2)  # n − 1 of (…, 1)
+    decays = falling_exp(peaks[..., :-1] - peaks[..., 1:]).unsqueeze(-1).unbind(-2)  # n − 1 of (…, 1)
     rows = list(terms.unbind(-2))
     for i, decay in enumerate(decays, start=1):
         rows[i] = torch.addcmul(rows[i], decay, rows[i - 1])
     return rows
 
 
-def _exp(argument: Tensor) -> Tensor:
+def falling_exp(argument: Tensor) -> Tensor:
     """`exp` of numbers ≤ 0 with a floor far below the round-off: on CPU an underflow costs as much as fifty exponentials."""
     return argument.clamp(-300.0 if argument.dtype == torch.float64 else -60.0, 0.0).exp()

@@ -27,19 +27,18 @@ def read_states(
     keys: Tensor,  # (…, g, n, s): B
     readers: Tensor,  # (…, g, n, s): C
     log_decay: Tensor,  # (…, g, k, n): a ≤ 0, float64
+    state: Tensor,  # (…, g, s, k·p): S_0
     chunk: int,
-) -> Tensor:  # (…, g, n, k, p)
-    """`C_iᵀ S_i` for `i = 1 … n`, from `S_0 = 0`."""
-    state = keys.transpose(-1, -2)[..., :0] @ values.flatten(-2)[..., :0, :]  # (…, g, s, k·p) of zeros
-    rows = []
+) -> tuple[Tensor, Tensor]:  # (…, g, n, k, p), (…, g, s, k·p)
+    """`C_iᵀ S_i` for `i = 1 … n`, and `S_n`."""
+    rows = [values[..., :0, :, :]]
     for start in range(0, values.shape[-3], chunk):
         part = slice(start, start + chunk)
         u, B, C = values[..., part, :, :], keys[..., part, :], readers[..., part, :]
         total = log_decay[..., part].cumsum(-1)  # (…, g, k, q)
         rows.append(_near(u, B, C, total) + _far(u, C, state, total))
-        if start + chunk < values.shape[-3]:
-            state = _carry(u, B, state, total)
-    return torch.cat(rows, dim=-3) if rows else values
+        state = _carry(u, B, state, total)
+    return torch.cat(rows, dim=-3), state
 
 
 def _near(u: Tensor, B: Tensor, C: Tensor, total: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def build(config: SelfAttentionConfig, seed: int, chunk: int = 3, block: int = 2
     """The layer with short chunks and blocks, its weights and biases drawn from the seed."""
     layer = LocalAttention(config) if isinstance(config, LocalAttentionConfig) else SelfAttention(config)
     draw_weights(layer, seed)
-    layer.chunk = chunk
+    layer.chunk, layer.tile, layer.narrow = chunk, chunk, seed % 2 * layer.narrow  # both kinds of running averages
     if isinstance(layer, LocalAttention):
         layer.block = block
     return layer

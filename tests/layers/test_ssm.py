@@ -72,7 +72,7 @@ def test_every_method_agrees_with_transformers(config: SSMConfig, seed: int, n: 
     """The mixer computes its scan and norm in float32, so our float64 may differ from it by float32's round-off."""
     layer = build(config, seed)
     theirs = mixer(layer, chunk)
-    layer.chunk = chunk + 1
+    layer.chunk, layer.block = chunk + 1, chunk + 1 + 2
     queries, context = double_arguments("causal", (2,), n, config.width, seed)
     bound = tolerance(layer, n, UNIT[torch.float32])
     for i in range(n + 1):
@@ -113,7 +113,7 @@ def recurrence(layer: SSM, tokens: Tensor) -> Tensor:  # (n, d) -> (n, d)
 def test_sequence_agrees_with_the_recurrence(config: SSMConfig, seed: int, n: int, scale: float, chunk: int) -> None:
     """The chunked scan and the sum over tokens are the recurrence, in float64, tokens that forget everything included."""
     layer = build(config, seed)
-    layer.chunk = chunk
+    layer.chunk, layer.block = chunk, chunk + 2
     tokens = draw_double(n, config.width, seed=seed, scale=scale)
     want, bound = recurrence(layer, tokens), tolerance(layer, n, UNIT[torch.float64]) * (1 + scale)
     assert largest(layer.sequence(tokens) - want) <= bound
@@ -154,7 +154,9 @@ def test_decays_never_underflow(dtype: torch.dtype) -> None:
 def test_the_scan_of_no_tokens_is_empty() -> None:
     """No tokens, no rows, whatever the chunk."""
     values, keys = torch.zeros(2, 1, 0, 3, 4), torch.zeros(2, 1, 0, 5)
-    assert read_states(values, keys, keys, torch.zeros(2, 1, 3, 0).double(), 8).shape == (2, 1, 0, 3, 4)
+    rows, state = read_states(values, keys, keys, torch.zeros(2, 1, 3, 0).double(), torch.ones(2, 1, 5, 12).double(), 8)
+    assert rows.shape == (2, 1, 0, 3, 4)
+    assert (state == 1).all()
 
 
 @pytest.mark.parametrize(
