@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,18 @@ _FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": F.softplus,
     "identity": _identity,
 }
+
+
+class _Sums(NamedTuple):
+    """What queries read."""
+
+    values: Tensor  # (…, heads, r, e): weighed
+    weights: Tensor | None  # (…, heads, r, 1): their sum, where they are normalised
+
+    def map(self, change: Callable[..., Tensor], *others: "_Sums") -> "_Sums":
+        """The same change to both."""
+        weights = None if self.weights is None else change(self.weights, *(other.weights for other in others))
+        return _Sums(change(self.values, *(other.values for other in others)), weights)
 
 
 class LinearAttention(ProjectedLayer):
@@ -73,9 +86,9 @@ class LinearAttention(ProjectedLayer):
     ) -> Tensor:  # (…, heads·e)
         """The heads' outputs, side by side."""
         q, own = self._read(query.unsqueeze(-2))
-        k, v = self._write(context)
+        k, v = self._write(context, self.config.normalize)
         weights = self._fade_to_query(q @ k.transpose(-2, -1))  # (…, heads, 1, n)
-        return self._output(weights @ v + own, query.dtype).squeeze(-2)
+        return self._output(self._sums(weights @ v).map(torch.add, own), query.dtype).squeeze(-2)
 
     def sequence(
         self,
@@ -83,9 +96,9 @@ class LinearAttention(ProjectedLayer):
     ) -> Tensor:  # (…, n, d)
         """The ordinary forward pass: chunks of tokens, and one matrix for each head carried between them."""
         self.check_sequence(tokens)
-        k, v = self._write(tokens)
+        k, v = self._write(tokens, self.config.normalize)
         totals = linear_scan(self._features(self.query(tokens)), k, v, self._log_decay(k), self.chunk)
-        return self._project(self._output(totals, tokens.dtype))
+        return self._project(self._output(self._sums(totals), tokens.dtype))
 
     def causal(
         self,
@@ -95,9 +108,9 @@ class LinearAttention(ProjectedLayer):
         """`A(C_i, q_i)`: what `q_i` reads after token `i`, faded by one step, and its own part."""
         self.check_causal(queries, context)
         q, own = self._read(queries)
-        k, v = self._write(context)
+        k, v = self._write(context, self.config.normalize)
         read = linear_scan(self._fade_once(q[..., 1:, :]), k, v, self._log_decay(k), self.chunk)
-        return self._project(self._output(F.pad(read, (0, 0, 1, 0)) + own, queries.dtype))
+        return self._project(self._output(self._sums(F.pad(read, (0, 0, 1, 0))).map(torch.add, own), queries.dtype))
 
     def prefixes(
         self,
@@ -107,13 +120,17 @@ class LinearAttention(ProjectedLayer):
         """`A(C_i, x)`: running sums of `(φ(q)·φ(k_j)) v_j`, block by block."""
         self.check_call(query, context)
         q, own = self._read(query.unsqueeze(-2))
-        reading = self._fade_once(q).transpose(-2, -1)
-        total, outputs = torch.zeros_like(own), [self._project(self._output(own, query.dtype))]
+        reading, log_decay = self._fade_once(q).transpose(-2, -1), self._log_decay(q)
+        outputs = [self._project(self._output(own, query.dtype))]
+        total = (
+            own if log_decay is None else own.map(torch.zeros_like)
+        )  # one's own part does not fade: it is added last
         for start in range(0, context.shape[-2], self.block):
-            k, v = self._write(context[..., start : start + self.block, :])
-            read = running_sum((k @ reading) * v, self._log_decay(k), self.running_chunk, total)
-            total = read[..., -1:, :]
-            outputs.append(self._project(self._output(read + own, query.dtype)))
+            k, v = self._write(context[..., start : start + self.block, :], one=False)
+            read = self._running(k @ reading, v, log_decay, total)
+            total = read.map(lambda part: part[..., -1:, :])
+            rows = read if log_decay is None else read.map(torch.add, own)
+            outputs.append(self._project(self._output(rows, query.dtype)))
         return torch.cat(outputs, dim=-2)
 
     def suffixes(
@@ -124,10 +141,30 @@ class LinearAttention(ProjectedLayer):
         """`A(c_{i+1} … c_n, x)`: the same parts, each faded by its distance to the query, summed from the end."""
         self.check_call(query, context)
         q, own = self._read(query.unsqueeze(-2))
-        k, v = self._write(context)
-        parts = self._fade_to_query(q @ k.transpose(-2, -1)).transpose(-2, -1) * v
-        read = running_sum(parts.flip(-2), None, self.running_chunk, own).flip(-2)
-        return self._project(self._output(torch.cat([read, own], dim=-2), query.dtype))
+        k, v = self._write(context, one=False)
+        weights = self._fade_to_query(q @ k.transpose(-2, -1)).transpose(-2, -1)  # (…, heads, n, 1)
+        read = self._running(weights.flip(-2), v.flip(-2), None, own)
+        rows = read.map(lambda part, mine: torch.cat([part.flip(-2), mine], dim=-2), own)
+        return self._project(self._output(rows, query.dtype))
+
+    def _running(
+        self,
+        weights: Tensor,  # (…, heads, n, 1)
+        v: Tensor,  # (…, heads, n, e)
+        log_decay: Tensor | None,  # (heads, 1), float64
+        start: _Sums,  # of one row
+    ) -> _Sums:  # of n rows
+        """Running sums of weighed values, and of the weights."""
+        weights = weights.transpose(-2, -3).contiguous().transpose(-2, -3)  # laid out as v is, so that no product is copied
+        parts = _Sums(weights * v, None if start.weights is None else weights)
+        return parts.map(lambda part, first: running_sum(part, log_decay, self.running_chunk, first), start)
+
+    def _sums(
+        self,
+        read: Tensor,  # (…, heads, r, e or e + 1)
+    ) -> _Sums:
+        """Weighed values, the last of which was a 1 where they are normalised."""
+        return _Sums(read[..., :-1], read[..., -1:]) if self.config.normalize else _Sums(read, None)
 
     def _project(self, mixed: Tensor) -> Tensor:  # (…, heads·e) -> (…, d)
         output: Tensor = self.projection(mixed)
@@ -142,31 +179,33 @@ class LinearAttention(ProjectedLayer):
     def _write(
         self,
         tokens: Tensor,  # (…, n, d)
-    ) -> tuple[Tensor, Tensor]:  # (…, heads, n, e), (…, heads, n, e or e + 1)
-        """`φ(k)` and `v`, with a last entry of 1 that sums the weights where they are normalised."""
+        one: bool,
+    ) -> tuple[Tensor, Tensor]:  # (…, heads, n, e), (…, heads, n, e + 1)
+        """`φ(k)` and `v`, with `one` a last entry of 1 that sums the weights."""
         k = self._features(self.key(tokens))
-        return k, split_heads(widen(self.value(tokens)), self.heads, one=self.config.normalize)
+        return k, split_heads(widen(self.value(tokens)), self.heads, one=one)
 
     def _read(
         self,
         queries: Tensor,  # (…, r, d)
-    ) -> tuple[Tensor, Tensor]:  # (…, heads, r, e), (…, heads, r, e or e + 1)
+    ) -> tuple[Tensor, _Sums]:  # (…, heads, r, e)
         """`φ(q)`, and each query's own part `(φ(q)·φ(k_x)) v_x`."""
         q = self._features(self.query(queries))
-        k, v = self._write(queries)
-        return q, (q * k).sum(-1, keepdim=True) * v
+        k, v = self._write(queries, one=False)
+        weights = (q * k).sum(-1, keepdim=True)
+        return q, _Sums(weights * v, weights if self.config.normalize else None)
 
     def _output(
         self,
-        totals: Tensor,  # (…, heads, r, e or e + 1)
+        totals: _Sums,  # of r rows
         dtype: torch.dtype,
     ) -> Tensor:  # (…, r, heads·e)
-        """The heads side by side, divided by the sums of their weights."""
-        if self.config.normalize:
-            totals, normalizer = totals[..., :-1], totals[..., -1:]
-            limits = torch.finfo(totals.dtype)
-            totals = totals / torch.where(normalizer < limits.tiny / limits.eps, math.inf, normalizer)
-        return join_heads(totals).to(dtype)
+        """The heads side by side, divided by the sums of their weights where they are normalised."""
+        values, weights = totals
+        if weights is not None:
+            limits = torch.finfo(values.dtype)
+            values = values / torch.where(weights < limits.tiny / limits.eps, math.inf, weights)
+        return join_heads(values).to(dtype)
 
     def _log_decay(self, like: Tensor) -> Tensor | None:  # (heads, 1)
         if self.config.decays is None:
