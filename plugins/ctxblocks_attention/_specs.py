@@ -4,6 +4,7 @@ from ctxblocks import LayerSpec, Traits
 from ctxblocks_attention._attention import SelfAttention
 from ctxblocks_attention._config import LocalAttentionConfig, SelfAttentionConfig
 from ctxblocks_attention._local import LocalAttention
+from ctxblocks_attention._reference import reference
 
 
 def _self_traits(config: SelfAttentionConfig) -> Traits:
@@ -30,6 +31,8 @@ def self_attention() -> LayerSpec:
             SelfAttentionConfig(width=4, heads=2, positions="rotary", bias=True),
         ),
         traits=_self_traits,
+        reference=reference,
+        benchmarks=({}, {"positions": "rotary"}),
     )
 
 
@@ -47,4 +50,6 @@ def local_attention() -> LayerSpec:
             LocalAttentionConfig(width=6, heads=2, head_width=4, window=2, positions="rotary"),
         ),
         traits=_local_traits,
+        reference=reference,
+        benchmarks=({"window": 128}, {"window": 128, "positions": "rotary"}),
     )

@@ -3,6 +3,7 @@
 from ctxblocks import LayerSpec, Traits
 from ctxblocks_griffin._config import GriffinConfig
 from ctxblocks_griffin._griffin import Griffin
+from ctxblocks_griffin._reference import reference
 
 
 def _traits(config: GriffinConfig) -> Traits:
@@ -22,4 +23,6 @@ GRIFFIN = LayerSpec(
         GriffinConfig(width=8, heads=4, conv=2),
     ),
     traits=_traits,
+    reference=reference,
+    benchmarks=({}, {"heads": 4}),
 )

@@ -155,7 +155,9 @@ class LinearAttention(ProjectedLayer):
         start: _Sums,  # of one row
     ) -> _Sums:  # of n rows
         """Running sums of weighed values, and of the weights."""
-        weights = weights.transpose(-2, -3).contiguous().transpose(-2, -3)  # laid out as v is, so that no product is copied
+        weights = (
+            weights.transpose(-2, -3).contiguous().transpose(-2, -3)
+        )  # laid out as v is, so that no product is copied
         parts = _Sums(weights * v, None if start.weights is None else weights)
         return parts.map(lambda part, first: running_sum(part, log_decay, self.running_chunk, first), start)
 

@@ -4,6 +4,7 @@ from ctxblocks import LayerSpec, Traits
 from ctxblocks_linear_attention._config import DeltaRuleConfig, LinearAttentionConfig
 from ctxblocks_linear_attention._delta import DeltaRule
 from ctxblocks_linear_attention._linear import LinearAttention
+from ctxblocks_linear_attention._reference import gated_delta_rule, lightning_attention
 
 
 def _linear_traits(config: LinearAttentionConfig) -> Traits:
@@ -31,6 +32,7 @@ LINEAR_ATTENTION = LayerSpec(
         LinearAttentionConfig(width=4, features="identity", normalize=False, decay=0.75),
     ),
     traits=_linear_traits,
+    reference=lightning_attention,
 )
 
 DELTA_RULE = LayerSpec(
@@ -45,4 +47,6 @@ DELTA_RULE = LayerSpec(
         DeltaRuleConfig(width=8, heads=2, gated=True, bias=True),
     ),
     traits=_delta_traits,
+    reference=gated_delta_rule,
+    benchmarks=({}, {"gated": True}),
 )

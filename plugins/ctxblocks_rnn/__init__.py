@@ -2,6 +2,7 @@
 
 from ctxblocks import LayerSpec, Traits, hookimpl
 from ctxblocks_rnn._cells import GRU, LSTM, RNN, GRUConfig, LSTMConfig, RNNConfig
+from ctxblocks_rnn._reference import reference
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUConfig", "LSTMConfig", "RNNConfig", "ctxblocks_layers"]
 
@@ -25,6 +26,7 @@ def ctxblocks_layers() -> list[LayerSpec]:
                 RNNConfig(width=5, hidden=3, bias=False),
             ),
             traits=_traits,
+            reference=reference,
         ),
         LayerSpec(
             name="gru",
@@ -33,6 +35,7 @@ def ctxblocks_layers() -> list[LayerSpec]:
             build=GRU,
             examples=(GRUConfig(width=4), GRUConfig(width=3, hidden=6), GRUConfig(width=5, hidden=3, bias=False)),
             traits=_traits,
+            reference=reference,
         ),
         LayerSpec(
             name="lstm",
@@ -41,5 +44,6 @@ def ctxblocks_layers() -> list[LayerSpec]:
             build=LSTM,
             examples=(LSTMConfig(width=4), LSTMConfig(width=3, hidden=6), LSTMConfig(width=5, hidden=3, bias=False)),
             traits=_traits,
+            reference=reference,
         ),
     ]

@@ -1,5 +1,7 @@
 """The recurrent layers: Elman's RNN, the gated recurrent unit and the long short-term memory, as torch defines them."""
 
+from collections.abc import Callable
+
 import attrs
 import torch
 from torch import Tensor
@@ -58,6 +60,8 @@ class RNN(RecurrentLayer):
 class GRU(RecurrentLayer):
     """`h_t = p + z ⊙ (h_{t−1} − p)`, `p = tanh((U c_t)_p + r ⊙ (V h_{t−1})_p)`, with gates `z` (update) and `r` (reset)."""
 
+    summed = False  # the reset gate scales one of the two
+
     def __init__(self, config: GRUConfig) -> None:
         super().__init__(config, "GRU")
 
@@ -83,18 +87,33 @@ class LSTM(RecurrentLayer):
     def gates(self, inputs: Tensor, recurrent: Tensor, state: State) -> State:
         """The memory's update and the output that the output gate lets through."""
         _, memory = state
-        enter, forget, new, leave = (inputs + recurrent).chunk(4, dim=-1)
-        memory = torch.addcmul(torch.sigmoid(enter) * torch.tanh(new), torch.sigmoid(forget), memory)
-        return torch.sigmoid(leave) * torch.tanh(memory), memory
+        enter, forget, new, leave = _squashed(
+            inputs, recurrent, (torch.sigmoid, torch.sigmoid, torch.tanh, torch.sigmoid)
+        )
+        memory = torch.addcmul(enter * new, forget, memory)
+        return leave * torch.tanh(memory), memory
 
     def complete(self, tokens: Tensor, recurrent: Tensor, outputs: Tensor, start: State) -> State:
         """The memories `m_0 … m_n`, which torch's pass keeps to itself, from the gates of all steps at once."""
         hidden = outputs.shape[-1]
-        total = self.input_product(tokens, 3 * hidden) + recurrent[..., :-1, : 3 * hidden]  # not the output gate
-        enter, forget = torch.sigmoid(total[..., : 2 * hidden]).chunk(2, dim=-1)
-        memories = scan(forget, enter * torch.tanh(total[..., 2 * hidden :]), start[1])
+        inputs, recurrent = (
+            self.input_product(tokens, 3 * hidden),
+            recurrent[..., :-1, : 3 * hidden],
+        )  # not the output gate
+        enter, forget, new = _squashed(inputs, recurrent, (torch.sigmoid, torch.sigmoid, torch.tanh))
+        memories = scan(forget, enter * new, start[1])
         return outputs, torch.cat([start[1].unsqueeze(-2), memories], dim=-2)
 
     def fused(self) -> Fused:
         """`torch.lstm`."""
         return torch.lstm
+
+
+def _squashed(
+    inputs: Tensor,  # (…, g·hidden)
+    recurrent: Tensor,  # (…, g·hidden)
+    functions: tuple[Callable[[Tensor], Tensor], ...],  # g of them
+) -> list[Tensor]:  # g of (…, hidden)
+    """Gate by gate the function of the sum, which is still in the cache then."""
+    pairs = zip(inputs.chunk(len(functions), dim=-1), recurrent.chunk(len(functions), dim=-1), strict=True)
+    return [function(a + b) for function, (a, b) in zip(functions, pairs, strict=True)]

@@ -57,6 +57,8 @@ class RecurrentLayer(ProjectedLayer):
         parts: tensors in a state.
     """
 
+    summed: bool = True
+    """Whether `gates` depends on the sum of its two products alone."""
     block: int = 1024
     """Tokens that one pass takes at once; every value gives the same function."""
 
@@ -188,15 +190,19 @@ class RecurrentLayer(ProjectedLayer):
         tokens: Tensor,  # (…, d)
         rows: int | None = None,
     ) -> Tensor:  # (…, g·hidden), or its first `rows` entries
-        """`U c + b`."""
-        return F.linear(tokens, *(part[:rows] for part in self._pair("ih")))
+        """`U c + b`; where the gates see only the sum of the two products, `b` is the sum of both biases."""
+        weight, *bias = (part[:rows] for part in self._pair("ih"))
+        if self.summed:
+            bias = [sum(bias, start=other[:rows]) for other in self._pair("hh")[1:]]
+        return F.linear(tokens, weight, *bias)
 
     def hidden_product(
         self,
         outputs: Tensor,  # (…, hidden)
     ) -> Tensor:  # (…, g·hidden)
-        """`V h + b`."""
-        return F.linear(outputs, *self._pair("hh"))
+        """`V h + b`, without `b` where `input_product` has it."""
+        weight, *bias = self._pair("hh")
+        return F.linear(outputs, weight) if self.summed else F.linear(outputs, weight, *bias)
 
     def zero_state(
         self,

@@ -2,6 +2,7 @@
 
 from ctxblocks import LayerSpec, Traits, hookimpl
 from ctxblocks_ssm._config import SSMConfig
+from ctxblocks_ssm._reference import reference
 from ctxblocks_ssm._ssm import SSM
 
 __all__ = ["SSM", "SSMConfig", "ctxblocks_layers"]
@@ -23,6 +24,7 @@ def ctxblocks_layers() -> list[LayerSpec]:
                 SSMConfig(width=5, step_range=(0.1, 1.0), step_limit=(0.01, 2.0)),
             ),
             traits=_traits,
+            reference=reference,
         )
     ]
 

@@ -9,14 +9,11 @@ from ctxblocks_attention import ctxblocks_layers
 from ctxblocks_attention._attention import SelfAttention
 from ctxblocks_attention._config import LocalAttentionConfig, SelfAttentionConfig
 from ctxblocks_attention._local import LocalAttention
+from ctxblocks_attention._reference import multihead_attention, reference, transformers_attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import METHODS, SEEDS, UNIT, arguments, draw, draw_weights
-from torch import Tensor, nn
-from transformers import LlamaConfig, MistralConfig
-from transformers.masking_utils import sliding_window_causal_mask_function
-from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotaryEmbedding
-from transformers.models.mistral.modeling_mistral import MistralAttention, MistralRotaryEmbedding
+from torch import Tensor
 
 from ctxblocks import ArgumentError
 
@@ -44,72 +41,25 @@ def magnitude(layer: SelfAttention, tokens: Tensor) -> float:
 def test_is_multihead_attention_of_torch(bias: bool) -> None:
     """A sequence is `nn.MultiheadAttention` under a causal mask, and a call is its last row."""
     layer = build(SelfAttentionConfig(width=8, bias=bias), seed=1).double()
-    theirs = nn.MultiheadAttention(8, 4, bias=bias, batch_first=True, dtype=torch.float64)
-    inner = (layer.q_proj, layer.k_proj, layer.v_proj)
-    theirs.in_proj_weight.data = torch.cat([each.weight for each in inner])
-    theirs.out_proj.weight.data = layer.projection.weight
-    if bias:
-        theirs.in_proj_bias.data = torch.cat([each.bias for each in inner])
-        theirs.out_proj.bias.data = layer.projection.bias
     tokens = draw(2, 3, 11, 8).double()
-    mask = ~torch.ones(11, 11, dtype=torch.bool).tril()
-    wanted, _ = theirs(tokens, tokens, tokens, attn_mask=mask)
+    wanted = multihead_attention(layer)(tokens)
     bound = 2 * (8 + 11) * UNIT[torch.float64] * magnitude(layer, tokens)
     assert (layer.sequence(tokens) - wanted).abs().max() <= bound
     assert (layer(tokens[:, -1], tokens[:, :-1]) - wanted[:, -1]).abs().max() <= bound
-
-
-def transformers_attention(kind: str, layer: SelfAttention, base: float, window: int | None = None) -> nn.Module:
-    """`LlamaAttention` or `MistralAttention`, eager, in float64, with the layer's weights."""
-    config_type, attention = {"llama": (LlamaConfig, LlamaAttention), "mistral": (MistralConfig, MistralAttention)}[
-        kind
-    ]
-    config: Any = config_type(
-        hidden_size=layer.width,
-        num_attention_heads=1,
-        head_dim=layer.head_width,
-        rope_parameters={"rope_type": "default", "rope_theta": base},
-    )
-    config.num_attention_heads, config.num_key_value_heads = (
-        layer.heads,
-        layer.kv_heads,
-    )  # heads need not divide the width
-    config.attention_bias, config.sliding_window, config._attn_implementation = layer.has_bias, window, "eager"
-    theirs: nn.Module = attention(config, layer_idx=0).double()
-    names = {"q_proj": "q_proj", "k_proj": "k_proj", "v_proj": "v_proj", "o_proj": "projection"}
-    theirs.load_state_dict(
-        {f"{n}.{k}": x for n, m in names.items() for k, x in layer.get_submodule(m).state_dict().items()}
-    )
-    return theirs
-
-
-def llama(layer: SelfAttention, tokens: Tensor, base: float | None) -> Tensor:
-    """Llama's attention over a sequence; with no base nothing turns."""
-    theirs: Any = transformers_attention("llama", layer, base or 1.0)
-    n = tokens.shape[-2]
-    still = torch.ones(1, n, layer.head_width).double(), torch.zeros(1, n, layer.head_width).double()
-    angles = still if base is None else LlamaRotaryEmbedding(theirs.config)(tokens, torch.arange(n)[None])
-    output: Tensor = theirs(tokens, angles, additive(torch.ones(n, n, dtype=torch.bool).tril()))[0]
-    return output
-
-
-def additive(seen: Tensor) -> Tensor:
-    """The mask that transformers adds to scores."""
-    return torch.zeros(seen.shape, dtype=torch.float64).masked_fill(~seen, -torch.inf)[None, None]
 
 
 @pytest.mark.parametrize("config", SPECS["self-attention"].examples)
 def test_is_llama_attention(config: SelfAttentionConfig) -> None:
     """Heads of any width, grouped keys and rotary positions are those of Llama.
 
-    Llama takes its softmax in float32: the weights of n tokens are off by n + 4 round-offs. So are its angles: each is off
-    by at most 3n, its cosine and sine by 3n + 1, a turned query and key by twice that and a score by four times.
+    The weights of n tokens are off by n + 4 round-offs. Llama's angles are in float32: each is off by at most 3n of its
+    round-offs, its cosine and sine by 3n + 1, a turned query and key by twice that and a score by four times.
     """
     layer = build(config, seed=3).double()
     tokens = draw(4, 2, 9, config.width).double()
+    wanted = transformers_attention(layer)(tokens)
     rotary = config.positions == "rotary"
-    wanted = llama(layer, tokens, config.rotary_base if rotary else None)
-    unit = (4 * (3 * 9 + 1) if rotary else 9 + 4) * UNIT[torch.float32]
+    unit = 4 * (3 * 9 + 1) * UNIT[torch.float32] if rotary else (9 + 4) * UNIT[torch.float64]
     bound = 2 * unit * magnitude(layer, tokens)
     assert (layer.sequence(tokens) - wanted).abs().max() <= bound
     assert (layer(tokens[:, -1], tokens[:, :-1]) - wanted[:, -1]).abs().max() <= bound
@@ -117,11 +67,12 @@ def test_is_llama_attention(config: SelfAttentionConfig) -> None:
 
 def test_rotary_base_is_that_of_llama() -> None:
     """Another base turns as Llama's does with it, and not as the default."""
-    layer = build(SelfAttentionConfig(width=8, heads=2, positions="rotary", rotary_base=50.0), seed=5).double()
+    config = SelfAttentionConfig(width=8, heads=2, positions="rotary", rotary_base=50.0)
+    layer, usual = (build(c, seed=5).double() for c in (config, attrs.evolve(config, rotary_base=10_000.0)))
     tokens = draw(6, 1, 9, 8).double()
     bound = 8 * (3 * 9 + 1) * UNIT[torch.float32] * magnitude(layer, tokens)
-    assert (layer.sequence(tokens) - llama(layer, tokens, 50.0)).abs().max() <= bound
-    assert (layer.sequence(tokens) - llama(layer, tokens, 10_000.0)).abs().max() > bound
+    assert (layer.sequence(tokens) - transformers_attention(layer)(tokens)).abs().max() <= bound
+    assert (layer.sequence(tokens) - transformers_attention(usual)(tokens)).abs().max() > bound
 
 
 @pytest.mark.parametrize("window", [1, 3, 20])
@@ -129,15 +80,30 @@ def test_is_mistral_attention(window: int) -> None:
     """Sliding windows are Mistral's, whose window counts the token itself."""
     config = LocalAttentionConfig(width=8, heads=4, kv_heads=2, window=window, positions="rotary")
     layer = build(config, seed=7).double()
-    theirs: Any = transformers_attention("mistral", layer, config.rotary_base, window + 1)
     tokens = draw(8, 2, 13, 8).double()
-    sees = sliding_window_causal_mask_function(window + 1)
-    seen = sees(torch.tensor(0), torch.tensor(0), torch.arange(13)[:, None], torch.arange(13))
-    angles = MistralRotaryEmbedding(theirs.config)(tokens, torch.arange(13)[None])
-    wanted = theirs(tokens, angles, additive(seen))[0]
+    wanted = transformers_attention(layer)(tokens)
     bound = 8 * (3 * 13 + 1) * UNIT[torch.float32] * magnitude(layer, tokens)
     assert (layer.sequence(tokens) - wanted).abs().max() <= bound
     assert (layer(tokens[:, -1], tokens[:, :-1]) - wanted[:, -1]).abs().max() <= bound
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SelfAttentionConfig(width=8, positions="rotary"),
+        SelfAttentionConfig(width=8, kv_heads=2),
+        SelfAttentionConfig(width=8, head_width=4),
+        LocalAttentionConfig(width=8),
+    ],
+)
+def test_multihead_attention_refuses_what_torch_lacks(config: SelfAttentionConfig) -> None:
+    """Positions, grouped keys, other head widths and windows are not torch's: the error says so, and what serves them."""
+    layer = build(config, seed=9)
+    with pytest.raises(
+        ArgumentError,
+        match=r"multihead_attention: got a \w+ with heads=4.*needs a SelfAttention.*transformers_attention",
+    ):
+        multihead_attention(layer)
 
 
 @pytest.mark.parametrize("config", EXAMPLES)
@@ -177,6 +143,7 @@ def test_a_skip_adds_the_query(name: str) -> None:
         assert torch.equal(getattr(layer, method)(*inputs), added + getattr(plain, method)(*inputs))
     query, context = arguments("prefixes", config.width, 6, 14)
     assert torch.equal(layer(query, context), query + plain(query, context))
+    assert torch.equal(reference(layer)(context[None]), context + reference(plain)(context[None]))
 
 
 @pytest.mark.parametrize("config", EXAMPLES)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import ctxblocks_linear_attention
 import pytest
@@ -10,17 +9,22 @@ import torch
 import torch.nn.functional as F
 from ctxblocks_linear_attention._config import LinearAttentionConfig
 from ctxblocks_linear_attention._linear import LinearAttention
+from ctxblocks_linear_attention._reference import lightning_attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import SEEDS, UNIT, draw, draw_weights
-from torch import Tensor, nn
-from transformers.models.minimax.configuration_minimax import MiniMaxConfig
-from transformers.models.minimax.modeling_minimax import MiniMaxLightningAttention
+from torch import Tensor
 
 from ctxblocks import ArgumentError, ContextualLayer
 
 SPEC = next(spec for spec in ctxblocks_linear_attention.ctxblocks_layers() if spec.name == "linear-attention")
 CONFIGS = st.sampled_from(SPEC.examples)
+MAPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "elu": lambda x: F.elu(x) + 1,
+    "relu": F.relu,
+    "softplus": F.softplus,
+    "identity": lambda x: x,
+}
 
 
 def small(config: LinearAttentionConfig, chunk: int, seed: int) -> LinearAttention:
@@ -31,36 +35,12 @@ def small(config: LinearAttentionConfig, chunk: int, seed: int) -> LinearAttenti
     return layer
 
 
-class Zero(nn.Module):
-    """Maps everything to one zero."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(1)
-
-
-def lightning(q: Tensor, k: Tensor, v: Tensor, decays: tuple[float, ...] | None) -> Tensor:
-    """MiniMax's lightning attention on given queries, keys and values `(batch, n, heads, e)`, its dense maps put aside."""
-    heads, e = v.shape[-2:]
-    k, q = (F.pad(x, (0, e - x.shape[-1])) for x in (k, q))
-    theirs: Any = MiniMaxLightningAttention(
-        MiniMaxConfig(
-            hidden_size=heads * e,
-            num_attention_heads=heads,
-            head_dim=e,
-            block_size=4,
-            layer_types=["linear_attention"] * 2,
-            num_hidden_layers=2,
-        ),
-        layer_idx=0,
-    )
-    theirs.qkv_proj = theirs.act_fn = theirs.norm = theirs.out_proj = nn.Identity()
-    theirs.output_gate = Zero()  # whose sigmoid is 1/2
-    slopes = [1e-300] * heads if decays is None else [-math.log(each) for each in decays]  # 0 would undo their mask
-    theirs.slope_rate = torch.tensor(slopes, dtype=torch.float64)[:, None, None]
-    theirs.query_decay, theirs.key_decay, theirs.diagonal_decay = theirs.decay_factors(theirs.slope_rate)
-    output, _ = theirs(torch.cat([q, k, v], dim=-1).flatten(2), None, None)
-    doubled: Tensor = 2 * output
-    return doubled.reshape(*v.shape)
+def weighed(q: Tensor, k: Tensor, v: Tensor, decays: tuple[float, ...] | None) -> Tensor:
+    """`Σ_{j ≤ i} γ^(i−j) (q_i·k_j) v_j` of tensors `(batch, n, heads, e)`, term by term."""
+    lag = torch.arange(v.shape[1])[:, None] - torch.arange(v.shape[1])
+    base = torch.tensor(decays or (1.0,), dtype=v.dtype)[:, None, None]
+    weights = torch.einsum("bihe,bjhe->bhij", q, k) * (base ** lag.clamp(min=0)).tril()
+    return torch.einsum("bhij,bjhe->bihe", weights, v)
 
 
 @pytest.mark.parametrize(
@@ -73,22 +53,12 @@ def test_against_lightning_attention(features: str, normalize: bool, decay: tupl
     config = LinearAttentionConfig(width=6, heads=2, head_width=5, features=features, normalize=normalize, decay=decay)
     layer = small(config, chunk=3, seed=5).double()
     tokens = draw(1, 2, 11, 6).double()
-    maps: dict[str, Callable[[Tensor], Tensor]] = {
-        "elu": lambda x: F.elu(x) + 1,
-        "relu": F.relu,
-        "softplus": F.softplus,
-        "identity": lambda x: x,
-    }
-    q, k = (maps[features](m(tokens).reshape(2, 11, 2, 5)) for m in (layer.query, layer.key))
-    v = F.pad(layer.value(tokens).reshape(2, 11, 2, 5), (0, 1), value=1.0)
-    totals = lightning(q, k, v, decay)
-    heads = totals[..., :-1]
+    expected = lightning_attention(layer, block=4)(tokens)
+    q, k = (MAPS[features](m(tokens).reshape(2, 11, 2, 5)).abs() for m in (layer.query, layer.key))
+    magnitude = weighed(q, k, layer.value(tokens).reshape(2, 11, 2, 5).abs(), decay)
     if normalize:
-        heads = torch.where(totals[..., -1:] > 0, heads / totals[..., -1:], 0)
-    expected = layer.projection(heads.flatten(2))
-    magnitude = lightning(q.abs(), k.abs(), v.abs(), decay)[..., :-1]
-    if normalize:
-        magnitude = torch.where(totals[..., -1:] > 0, magnitude / totals[..., -1:], 0)
+        sums = weighed(q, k, torch.ones(2, 11, 2, 1).double(), decay)
+        magnitude = torch.where(sums > 0, magnitude / sums, 0)
     bound = 4 * (11 + 5) * UNIT[torch.float64] * (magnitude.flatten(2) @ layer.projection.weight.abs().T)
     assert ((layer.sequence(tokens) - expected).abs() <= bound).all()
     assert ((ContextualLayer.sequence(layer, tokens) - expected).abs() <= bound).all()
@@ -109,7 +79,7 @@ def test_silent_features_give_zero(features: str) -> None:
     """Where all weights vanish the output is 0, not 0/0, in every method, and gradients are finite."""
     for layer, query, context in silent(features):
         outputs = [layer(query, context), layer.prefixes(query, context), layer.suffixes(query, context)]
-        outputs.append(layer.sequence(context))
+        outputs += [layer.sequence(context), lightning_attention(layer)(context[None])[0]]
         for output in outputs:
             assert (output == 0).all()
             found = torch.autograd.grad(output.sum(), [query, context, *layer.parameters()], allow_unused=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from ctxblocks_rnn import GRU, LSTM, RNN, GRUConfig, LSTMConfig, RNNConfig, ctxblocks_layers
 from ctxblocks_rnn._recurrent import RecurrentConfig, RecurrentLayer
+from ctxblocks_rnn._reference import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import UNIT, double_arguments, draw_double, sizes
@@ -24,17 +25,6 @@ def build(config: RecurrentConfig, seed: int, dtype: torch.dtype = torch.float64
     return layer
 
 
-def reference(layer: RecurrentLayer, config: RecurrentConfig) -> nn.RNNBase:
-    """Torch's module with the layer's weights."""
-    modules = {RNN: nn.RNN, GRU: nn.GRU, LSTM: nn.LSTM}
-    extra = {"nonlinearity": config.nonlinearity} if isinstance(config, RNNConfig) else {}
-    found: nn.RNNBase = modules[type(layer)](
-        config.width, config.state_width, bias=config.bias, batch_first=True, **extra
-    )
-    found.double().load_state_dict(layer.recurrence.state_dict())
-    return found
-
-
 def cell(layer: RecurrentLayer, config: RecurrentConfig) -> nn.RNNCellBase:
     """Torch's cell with the layer's weights."""
     cells = {RNN: nn.RNNCell, GRU: nn.GRUCell, LSTM: nn.LSTMCell}
@@ -47,7 +37,7 @@ def cell(layer: RecurrentLayer, config: RecurrentConfig) -> nn.RNNCellBase:
 def tolerance(layer: RecurrentLayer, n: int, want: Tensor) -> float:
     """A few roundings for each product's term and each of the steps, at torch's initial weights, whose steps contract."""
     terms = layer.width + layer.projection.in_features
-    return float(UNIT[torch.float64] * 4 * terms * (n + 1) * want.detach().abs().max().clamp(min=1))
+    return float(UNIT[want.dtype] * 4 * terms * (n + 1) * want.detach().abs().max().clamp(min=1))
 
 
 @settings(deadline=None, max_examples=60)
@@ -55,11 +45,11 @@ def tolerance(layer: RecurrentLayer, n: int, want: Tensor) -> float:
 def test_every_method_agrees_with_torchs_module(config: RecurrentConfig, seed: int, n: int) -> None:
     """Forward, sequence and causal are torch's module on the tokens with the query last, and a projection."""
     layer = build(config, seed)
-    module = reference(layer, config)
+    theirs = reference(layer)
     queries, context = double_arguments("causal", (2,), n, config.width, seed)
     for i in range(n + 1):
         tokens = torch.cat([context[:, :i], queries[:, i : i + 1]], dim=1)
-        want = module(tokens)[0] @ layer.projection.weight.T
+        want = theirs(tokens)
         bound = tolerance(layer, n, want)
         assert (layer(queries[:, i], context[:, :i]) - want[:, -1]).abs().max() <= bound
         assert (layer.causal(queries, context)[:, i] - want[:, -1]).abs().max() <= bound

@@ -7,13 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ctxblocks_ssm import SSM, SSMConfig, ctxblocks_layers
+from ctxblocks_ssm._reference import reference
 from ctxblocks_ssm._scan import decay, floor, read_states
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import UNIT, double_arguments, draw_double, scales, sizes
 from torch import Tensor
-from transformers import Mamba2Config
-from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
 from ctxblocks import ArgumentError
 
@@ -36,25 +35,6 @@ def largest(x: Tensor) -> float:
     return float(x.detach().abs().max()) if x.numel() else 0.0
 
 
-def mixer(layer: SSM, chunk: int) -> Mamba2Mixer:
-    """Transformers' layer with the same weights, in float32."""
-    c = layer.config
-    made = Mamba2Mixer(
-        Mamba2Config(
-            hidden_size=c.width, expand=c.expand, num_heads=c.heads, head_dim=c.inner // c.heads, state_size=c.state,
-            n_groups=c.groups, conv_kernel=c.conv, use_bias=c.bias, use_conv_bias=c.conv_bias, layer_norm_epsilon=c.eps,
-            time_step_limit=c.step_limit, chunk_size=chunk, num_hidden_layers=1,
-        ),
-        layer_idx=0,
-    )  # fmt: skip
-    names = {"projection": "out_proj", "norm_weight": "norm.weight"}
-    weights = layer.state_dict()
-    for ours, theirs in names.items():
-        weights = {name.replace(ours, theirs): weight for name, weight in weights.items()}
-    made.load_state_dict(weights)
-    return made.eval()
-
-
 def tolerance(layer: SSM, n: int, u: float) -> float:
     """A few roundings for each term of the products and sums, times the largest output there can be.
 
@@ -71,16 +51,24 @@ def tolerance(layer: SSM, n: int, u: float) -> float:
 def test_every_method_agrees_with_transformers(config: SSMConfig, seed: int, n: int, chunk: int) -> None:
     """The mixer computes its scan and norm in float32, so our float64 may differ from it by float32's round-off."""
     layer = build(config, seed)
-    theirs = mixer(layer, chunk)
-    layer.chunk, layer.block = chunk + 1, chunk + 1 + 2
+    theirs = reference(layer, chunk)
+    layer.chunk, layer.block = chunk + 1, chunk + 3
     queries, context = double_arguments("causal", (2,), n, config.width, seed)
     bound = tolerance(layer, n, UNIT[torch.float32])
     for i in range(n + 1):
         tokens = torch.cat([context[:, :i], queries[:, i : i + 1]], dim=1)
-        want = theirs(tokens.float())
+        want = theirs(tokens)
         assert largest(layer(queries[:, i], context[:, :i]) - want[:, -1]) <= bound
         assert largest(layer.causal(queries, context)[:, i] - want[:, -1]) <= bound
         assert largest(layer.sequence(tokens) - want) <= bound
+
+
+def test_step_limits_are_those_of_transformers() -> None:
+    """Limits that cut steps do the same to theirs, and something else than none."""
+    free, layer = (build(SSMConfig(width=5, step_limit=limit), 1) for limit in ((0.0, math.inf), (0.3, 0.5)))
+    tokens, bound = draw_double(2, 9, 5, seed=2), tolerance(layer, 9, UNIT[torch.float32])
+    assert largest(layer.sequence(tokens) - reference(layer)(tokens)) <= bound
+    assert largest(layer.sequence(tokens) - reference(free)(tokens)) > bound
 
 
 def recurrence(layer: SSM, tokens: Tensor) -> Tensor:  # (n, d) -> (n, d)

@@ -44,7 +44,7 @@ def test_fast_paths_agree_with_their_definitions(
 def test_half_types(config: SSMConfig, method: str, seed: int, n: int, dtype: torch.dtype) -> None:
     """The fast paths are as accurate as the definitions in half precision, and keep the dtype."""
     layer = build(config, seed, dtype)
-    layer.chunk, layer.block = 4, 4 + 2
+    layer.chunk, layer.block = 4, 6
     args = tuple(arg.to(dtype) for arg in double_arguments(method, (2,), n, config.width, seed))
     assert getattr(layer, method)(*args).dtype == dtype
     check_fast(layer, method, args, grad=False)
@@ -68,7 +68,7 @@ def test_long_contexts_of_strong_decay_keep_float32_accuracy(method: str) -> Non
 def test_transforms(method: str) -> None:
     """`vmap`, `vmap` of `grad`, and `torch.compile` without a graph break give what the plain call gives."""
     layer = build(CONFIGS[2], 0)
-    layer.chunk, layer.block = 3, 3 + 2
+    layer.chunk, layer.block = 3, 5
     args = double_arguments(method, (3,), 5, layer.width, 7)
     function = getattr(layer, method)
     want, bound = function(*args), tolerance(layer, 5, UNIT[torch.float64])
