@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ctxblocks._blocks import ContextualBlock as ContextualBlock
     from ctxblocks._blocks import PlainBlock as PlainBlock
-    from ctxblocks._blocks import Read as Read
     from ctxblocks._checks import inside_transform as inside_transform
     from ctxblocks._dynamics import Dynamics as Dynamics
     from ctxblocks._dynamics import dynamics as dynamics
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from ctxblocks._networks import Network as Network
     from ctxblocks._operator import ContextOperator as ContextOperator
     from ctxblocks._operator import OperatorProduct as OperatorProduct
+    from ctxblocks._read import Read as Read
     from ctxblocks._registry import create as create
     from ctxblocks._registry import registry as registry
     from ctxblocks._residual import ParallelBlock as ParallelBlock
@@ -102,7 +102,7 @@ _HOMES = {
     "PlainBlock": "_blocks",
     "PluginError": "_errors",
     "ProjectedLayer": "_layer",
-    "Read": "_blocks",
+    "Read": "_read",
     "ResidualBlock": "_residual",
     "ShapeError": "_errors",
     "SingularOperatorError": "_errors",

@@ -6,7 +6,6 @@ A block is three maps: `contextualize` splits what the layer gives into the read
 """
 
 import abc
-import dataclasses
 
 import torch
 from torch import Tensor, nn
@@ -16,22 +15,8 @@ from ctxblocks._errors import ArgumentError, ShapeError
 from ctxblocks._layer import ContextualLayer, ProjectedLayer
 from ctxblocks._networks import Network
 from ctxblocks._operator import ContextOperator
-from ctxblocks._records import record
+from ctxblocks._read import Read
 from ctxblocks._update import ImplicitUpdate, Site, one_of
-
-
-@record
-@dataclasses.dataclass(frozen=True, eq=False)
-class Read:
-    """What a site reads, and what bypasses it.
-
-    Attributes:
-        z: `(…, d)`, what the first dense layers read.
-        bypass: `r (…, d)`, None where nothing bypasses.
-    """
-
-    z: Tensor
-    bypass: Tensor | None = None
 
 
 class ContextualBlock(nn.Module, abc.ABC):
@@ -105,6 +90,17 @@ class ContextualBlock(nn.Module, abc.ABC):
     ) -> Read:
         """`z` and `r` of `q_i` after `c_1 … c_i`, `i = 0 … n`."""
         return self.split(queries, self.layer.causal(self.enter(queries), self.enter(context)))
+
+    def contextualize_prefixes(
+        self,
+        copies: Tensor,  # (…, 1 or n + 1, d): one query, or its copies as the blocks below have made them
+        context: Tensor,  # (…, n, d_context)
+    ) -> Read:
+        """`z` and `r` of copy `i` after `c_1 … c_i`, `i = 0 … n`; a single query is mixed once for all [Sec. 3]."""
+        if copies.shape[-2] != 1 or context.shape[-2] == 0:
+            return self.contextualize_causal(copies, context)
+        mixed = self.layer.prefixes(self.enter(copies.squeeze(-2)), self.enter(context))
+        return self.split(copies.expand_as(mixed), mixed)
 
     def contextualize_tokens(
         self,

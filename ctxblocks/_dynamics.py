@@ -7,11 +7,12 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from ctxblocks._blocks import ContextualBlock, Read
+from ctxblocks._blocks import ContextualBlock
 from ctxblocks._errors import ArgumentError
 from ctxblocks._lowrank import LowRank
 from ctxblocks._numerics import dot, norm, widen
 from ctxblocks._plan import Block, Plan, blocks_of, check_problem, read_in, solvers_of
+from ctxblocks._read import Read
 from ctxblocks._records import STATIC, record
 from ctxblocks._solvers import LeastNorm, Solver
 from ctxblocks._stack import Stack
@@ -192,7 +193,7 @@ def dynamics(
     query, context, found = read_in(block, query), read_in(block, context), []
     copies = alone = query.unsqueeze(-2)  # (…, 1 or n + 1, d)
     for number, (each, one) in enumerate(zip(blocks, solvers, strict=True)):
-        full = _prefix_reads(each, copies, context)
+        full = each.contextualize_prefixes(copies, context)
         base = each.contextualize(alone, each.no_tokens(alone))
         wide = Read(
             base.z.expand_as(full.z),
@@ -203,15 +204,3 @@ def dynamics(
         if number + 1 < len(blocks):
             alone, context = each.complete(wide, update), each.sequence(context)
     return found if isinstance(block, Stack) else found[0]
-
-
-def _prefix_reads(
-    block: ContextualBlock,
-    copies: Tensor,  # (…, 1 or n + 1, d)
-    context: Tensor,  # (…, n, d_context)
-) -> Read:
-    """The reads of every prefix: of one query where its copies are still the same, else of each copy."""
-    if copies.shape[-2] != 1 or context.shape[-2] == 0:
-        return block.contextualize_causal(copies, context)
-    mixed = block.layer.prefixes(block.enter(copies.squeeze(-2)), block.enter(context))
-    return block.split(copies.expand_as(mixed), mixed)

@@ -5,10 +5,11 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from ctxblocks._blocks import ContextualBlock, Read
+from ctxblocks._blocks import ContextualBlock
 from ctxblocks._errors import ArgumentError
 from ctxblocks._operator import ContextOperator, OperatorProduct
 from ctxblocks._plan import Plan, check_problem
+from ctxblocks._read import Read
 from ctxblocks._records import STATIC, record
 from ctxblocks._solvers import LeastNorm, Solver
 from ctxblocks._update import ImplicitUpdate

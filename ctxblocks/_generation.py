@@ -6,10 +6,11 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from ctxblocks._blocks import ContextualBlock, Read
+from ctxblocks._blocks import ContextualBlock
 from ctxblocks._checks import check_tokens
 from ctxblocks._errors import ShapeError
 from ctxblocks._plan import Block, Plan, blocks_of, check_problem, read_in, solvers_of
+from ctxblocks._read import Read
 from ctxblocks._solvers import LeastNorm, Solver
 from ctxblocks._stack import Stack
 from ctxblocks._update import ImplicitUpdate

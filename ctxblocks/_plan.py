@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ctxblocks._blocks import ContextualBlock, Read
+from ctxblocks._blocks import ContextualBlock
 from ctxblocks._checks import check_call, check_finite, inside_transform
 from ctxblocks._errors import ArgumentError, DegenerateQueryError
 from ctxblocks._operator import ContextOperator
+from ctxblocks._read import Read
 from ctxblocks._solvers import Solver
 from ctxblocks._stack import Stack
 from ctxblocks._update import ImplicitUpdate, Place, Site, one_of

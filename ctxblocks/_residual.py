@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ctxblocks._blocks import ContextualBlock, Read
+from ctxblocks._blocks import ContextualBlock
 from ctxblocks._errors import ArgumentError, ShapeError
 from ctxblocks._layer import ContextualLayer
 from ctxblocks._networks import Network
+from ctxblocks._read import Read
 from ctxblocks._update import one_of
 
 Norm = Callable[[int], nn.Module]

@@ -7,7 +7,8 @@ projection reads what the layer mixed, and everything after it is the theorem's 
 import torch
 from torch import Tensor
 
-from ctxblocks._blocks import ContextualBlock, Read
+from ctxblocks._blocks import ContextualBlock
+from ctxblocks._read import Read
 from ctxblocks._update import ImplicitUpdate, Site
 
 

@@ -93,6 +93,24 @@ class Stack(nn.Module):
         output: Tensor = self.read_out(activation)
         return output
 
+    def prefixes(
+        self,
+        query: Tensor,  # (…, d_in)
+        context: Tensor,  # (…, n, d_in)
+    ) -> Tensor:  # (…, n + 1, d_out)
+        """`T(C_i, x)` for `i = 0 … n`: `n + 1` copies of the query side by side over one pass of the context.
+
+        The first block takes the query once, and the last one's own outputs of the context are never needed.
+        """
+        self.check_call(query, context)
+        copies, tokens = self.read_in(query).unsqueeze(-2), self.read_in(context)
+        for number, block in enumerate(self):
+            copies = block.complete(block.contextualize_prefixes(copies, tokens))
+            if number + 1 < len(self):
+                tokens = block.sequence(tokens)
+        output: Tensor = self.read_out(copies)
+        return output
+
     def check_call(self, query: Tensor, context: Tensor, name: str = "context") -> None:
         """Raise unless query and context fit `read_in` and each other."""
         known = self.read_in.in_features if isinstance(self.read_in, nn.Linear) else None

@@ -7,9 +7,10 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from ctxblocks._blocks import ContextualBlock, Read
+from ctxblocks._blocks import ContextualBlock
 from ctxblocks._errors import ArgumentError
 from ctxblocks._plan import Block, Plan, blocks_of, check_problem, kept_rows, read_in, solvers_of
+from ctxblocks._read import Read
 from ctxblocks._sites import complete_at, read_at, read_causal_at
 from ctxblocks._solvers import LeastNorm, Solver
 from ctxblocks._stack import Stack

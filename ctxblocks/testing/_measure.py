@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from ctxblocks._blocks import ContextualBlock, Read
+from ctxblocks._blocks import ContextualBlock
 from ctxblocks._mixture import MixtureOfExperts
 from ctxblocks._operator import ContextOperator
+from ctxblocks._read import Read
 from ctxblocks._sites import complete_at
 from ctxblocks._update import ImplicitUpdate
 from ctxblocks.testing._tolerance import DRAWS, SPREAD, Comparison, precision, reader_bound, round_off

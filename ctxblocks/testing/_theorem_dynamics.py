@@ -5,10 +5,10 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ctxblocks._blocks import Read
 from ctxblocks._dynamics import Dynamics, dynamics
 from ctxblocks._errors import DegenerateQueryError
 from ctxblocks._plan import Block
+from ctxblocks._read import Read
 from ctxblocks._solvers import Augmented, LeastNorm, Solver
 from ctxblocks._stack import Stack
 from ctxblocks.testing._cases import Case
@@ -58,6 +58,12 @@ def _prefix_outputs(model: Block, query: Tensor, context: Tensor) -> Tensor:  # 
     return torch.stack([model(query, context[..., :i, :]) for i in range(context.shape[-2] + 1)], dim=-2)
 
 
+def _stack_prefixes(model: Block, query: Tensor, context: Tensor) -> Tensor:  # (…, n + 1, d)
+    """The same by one pass over the context."""
+    assert isinstance(model, Stack)
+    return model.prefixes(query, context)
+
+
 def dynamics_serve_every_prefix(case: Case, data: st.DataObject) -> None:
     """The updates of all prefixes at once, each in a block or a stack called on the query alone [Sec. 3, App. C]."""
     stacked = data.draw(st.booleans(), label="stack")
@@ -74,6 +80,9 @@ def dynamics_serve_every_prefix(case: Case, data: st.DataObject) -> None:
 
     compared = simulate(case, model, updated, _prefix_outputs, case.query, case.context)
     assert compared.ok, str(compared)
+    if isinstance(model, Stack):
+        compared = simulate(case, model, _stack_prefixes, _prefix_outputs, case.query, case.context)
+        assert compared.ok, str(compared)
 
 
 def _reader(found: Dynamics, data: st.DataObject) -> tuple[str, Tensor]:

@@ -7,11 +7,12 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ctxblocks._blocks import ContextualBlock, Read
+from ctxblocks._blocks import ContextualBlock
 from ctxblocks._errors import DegenerateQueryError
 from ctxblocks._factorization import Factorization, factorize
 from ctxblocks._finetuning import finetune, half_square, last_entry_hidden
 from ctxblocks._operator import ContextOperator
+from ctxblocks._read import Read
 from ctxblocks._solvers import Augmented, LeastNorm
 from ctxblocks._update import ImplicitUpdate
 from ctxblocks.testing._cases import Case

@@ -69,10 +69,35 @@ def _attend_plainly(queries: Tensor, keys: Tensor, values: Tensor, scale: float,
 
 def causal_with_self(reads: Reads) -> Tensor:  # (…, heads, n + 1, f)
     """Row `i` attends to keys `1 … i` and to its own: plain causal attention with a self slot in front [Sec. 9]."""
+    if _merges(reads):
+        return merged_with_self(reads)
     queries, key_slot, value_slot = _slotted(reads)
     keys = _behind(key_slot, _widened(reads.keys, queries.shape[-1]))
     values = _behind(value_slot, _widened(reads.values, queries.shape[-1]))
     return _merged(attend(queries, keys, values, reads.scale), reads)
+
+
+def merged_with_self(reads: Reads) -> Tensor:  # (…, heads, n + 1, f)
+    """The same without a slot, where no gradient is needed: `p_self = σ(s_self − lse)`, `lse` of the scores of `1 … i`.
+
+    Torch's kernel for the CPU gives its log-sum-exp, but carries no gradient through it, and says nothing of that.
+    """
+    lead = reads.queries.shape[:-2]
+    later = reads.queries[..., 1:, :].contiguous()  # expanded queries are slow
+    parts = (x.reshape(-1, *x.shape[-3:]) for x in (later, reads.keys, reads.values))
+    mixed, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*parts, is_causal=True, scale=reads.scale)
+    own = reads.self_values.expand(*lead, reads.queries.shape[-2], -1)
+    share = torch.sigmoid(reads.self_scores[..., 1:] * reads.scale - lse.reshape(*lead, -1)).unsqueeze(-1)
+    rows = torch.lerp(mixed.reshape(later.shape).to(share.dtype), own[..., 1:, :].to(share.dtype), share)
+    return torch.cat((own[..., :1, :], rows.to(own.dtype)), dim=-2)
+
+
+def _merges(reads: Reads) -> bool:
+    """Whether torch's CPU kernel may be called by itself: no gradient, no transform, a key head for each query head."""
+    tensors = (reads.queries, reads.keys, reads.values, reads.self_scores, reads.self_values)
+    tracked = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    fits = reads.queries.shape[-3] == reads.keys.shape[-3] and reads.keys.shape[-2] > 0
+    return fits and reads.queries.device.type == "cpu" and not tracked and not inside_transform()
 
 
 def banded_with_self(reads: Reads, window: int, block: int) -> Tensor:  # (…, heads, n + 1, f)

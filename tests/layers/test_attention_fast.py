@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from ctxblocks_attention import _fused
 from ctxblocks_attention._attention import SelfAttention
 from ctxblocks_attention._config import LocalAttentionConfig, SelfAttentionConfig
 from ctxblocks_attention._fused import Reads, causal_with_self
@@ -106,6 +107,45 @@ def test_self_scores_keep_their_precision_in_half_types(dtype: torch.dtype) -> N
 def flat(inputs: list[Tensor]) -> Tensor:
     """All queries and tokens in one list."""
     return torch.cat([x.reshape(-1, x.shape[-1]) for x in inputs])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    config=st.sampled_from([each for each in EXAMPLES if each.kv_heads is None]),
+    method=st.sampled_from(METHODS),
+    dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
+    n=st.integers(0, 9),
+    wide=st.booleans(),
+    seed=SEEDS,
+)
+def test_without_gradients_the_self_scores_meet_the_kernel_s_sums(
+    config: SelfAttentionConfig, method: str, dtype: torch.dtype, n: int, wide: bool, seed: int
+) -> None:
+    """Where no gradient is needed the CPU takes no self slot, and gives the definition's outputs, at scores of ±1e4 too."""
+    wide = wide and dtype != torch.bfloat16 and n > 0
+    layer, inputs = build(config, seed), arguments(method, config.width, n, seed + 1, (64,) if wide else (2, 3))
+    if wide:
+        spread(layer, inputs)
+    with torch.no_grad():
+        check_against_definition(layer, method, inputs, dtype, gradients=False, score=1e4 if wide else 0.0)
+
+
+def test_the_route_without_a_slot_is_taken_only_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's log-sum-exp carries no gradient, so one that is asked for takes the slot."""
+    taken: list[Reads] = []
+    merged = _fused.merged_with_self
+    monkeypatch.setattr(_fused, "merged_with_self", lambda reads: (taken.append(reads), merged(reads))[1])
+    layer = build(SelfAttentionConfig(width=4, positions="rotary", heads=2), 3)
+    query, context = arguments("prefixes", 4, 5, 4)
+    layer.prefixes(query, context)
+    assert not taken
+    with torch.no_grad():
+        layer.prefixes(query, context)
+    layer.requires_grad_(False).prefixes(query, context)
+    assert len(taken) == 2
+    layer.prefixes(query.requires_grad_(), context)
+    torch.func.vmap(layer.prefixes)(query.detach()[None], context[None])
+    assert len(taken) == 2
 
 
 def spread(layer: SelfAttention, inputs: list[Tensor]) -> None:

@@ -1,0 +1,21 @@
+"""What the network of a block reads, and what bypasses it."""
+
+import dataclasses
+
+from torch import Tensor
+
+from ctxblocks._records import record
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class Read:
+    """What a site reads, and what bypasses it.
+
+    Attributes:
+        z: `(…, d)`, what the first dense layers read.
+        bypass: `r (…, d)`, None where nothing bypasses.
+    """
+
+    z: Tensor
+    bypass: Tensor | None = None
