@@ -10,7 +10,7 @@ from torch import Tensor
 from ctxblocks._blocks import ContextualBlock
 from ctxblocks._errors import ArgumentError
 from ctxblocks._lowrank import LowRank
-from ctxblocks._numerics import dot, norm, widen
+from ctxblocks._numerics import dot, image_norm, norm, widen
 from ctxblocks._plan import Block, Plan, blocks_of, check_problem, read_in, solvers_of
 from ctxblocks._read import Read
 from ctxblocks._records import STATIC, record
@@ -66,18 +66,15 @@ class Dynamics:
         early, late = op.key[..., :-1, :], op.key[..., 1:, :]  # k_i, k_{i+1}
         if self.steady:
             step = op.direction[..., 1:, :] - op.direction[..., :-1, :]
-            return (self._read_norm(step, reader) * norm(late)).to(step.dtype)
+            return (image_norm(self.weights(reader), step) * norm(late)).to(step.dtype)
         # W(δ' k'ᵀ − δ kᵀ) with k' = c k + k⊥: the parts along k and k⊥ are orthogonal, so nothing cancels.
         squares = dot(early, early)
         along = dot(late, early) / torch.where(squares == 0, 1, squares)  # c
         rest = widen(late) - along.unsqueeze(-1) * widen(early)  # k⊥
         turned = along.unsqueeze(-1) * widen(op.direction[..., 1:, :]) - widen(op.direction[..., :-1, :])
-        parallel = self._read_norm(turned.to(op.key.dtype), reader) * norm(early)
-        across = self._read_norm(op.direction[..., 1:, :], reader) * norm(rest)
+        parallel = image_norm(self.weights(reader), turned) * norm(early)
+        across = image_norm(self.weights(reader), op.direction[..., 1:, :]) * norm(rest)
         return norm(torch.stack([parallel, across], dim=-1)).to(op.key.dtype)
-
-    def _read_norm(self, direction: Tensor, reader: str | None) -> Tensor:  # (…, d) -> (…)
-        return norm(torch.cat([direction @ weight.mT for weight in self.weights(reader)], dim=-1))
 
     def weight(self, i: int, reader: str | None = None) -> Tensor:  # (…, m, d)
         """`W_i`, dense, of the one reader or the one named.

@@ -27,9 +27,21 @@ def dot(
 def norm(x: Tensor) -> Tensor:  # (…, d) -> (…)
     """Euclidean norm over the last axis, free of overflow and underflow, with gradient 0 at 0."""
     unit, scale = scaled(x)
-    dead = scale == 0
-    length = torch.where(dead, 1, (unit * unit).sum(-1, keepdim=True)).sqrt()
-    return torch.where(dead, 0, length * scale).squeeze(-1)
+    length: Tensor = torch.linalg.vector_norm(unit, dim=-1) * scale.squeeze(-1)
+    return length
+
+
+def image_norm(
+    weights: Sequence[Tensor],  # (m, d) each
+    x: Tensor,  # (…, d)
+) -> Tensor:  # (…), in the accumulator's dtype
+    """`‖W x‖` of the vertical stack of weights, free of overflow and underflow: `x` and `W` are scaled before they meet."""
+    unit, scale = scaled(x)
+    size = torch.stack([weight.detach().abs().max() for weight in weights]).max().to(unit.dtype)
+    size = torch.where(size == 0, 1, size)
+    parts = [torch.linalg.vector_norm(unit @ (widen(weight) / size).mT, dim=-1) for weight in weights]
+    length: Tensor = torch.linalg.vector_norm(torch.stack(parts, dim=-1), dim=-1) * (scale.squeeze(-1) * size)
+    return length
 
 
 def cosine(

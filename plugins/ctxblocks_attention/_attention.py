@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctxblocks import ProjectedLayer
@@ -171,7 +172,7 @@ class SelfAttention(ProjectedLayer):
         scores = self._scores(query, (own, context), -torch.arange(n + 1, device=query.device))  # (…, heads, n + 1)
         if self.width < self.head_width:
             means = self._average(scores, torch.cat((own, context), dim=-2).to(scores.dtype))  # (…, heads, n + 1, d)
-            return self._finished(own, self._values_of(means.to(query.dtype).transpose(-3, -2)).transpose(-3, -2))
+            return self.finish(own, self._projected_values(means).to(query.dtype))
         parts = [_split(self.v_proj(tokens), self.kv_heads).transpose(-3, -2) for tokens in (own, context)]
         values = torch.cat(parts, dim=-2).to(scores.dtype)  # (…, kv_heads, n + 1, head_width)
         mixed = self._average(scores.unflatten(-2, (self.kv_heads, -1)), values).flatten(-4, -3)
@@ -207,6 +208,24 @@ class SelfAttention(ProjectedLayer):
             return scores
         bias = self.k_proj.bias.view(self.kv_heads, self.head_width, 1).to(wide)
         return scores + torch.flatten(queries @ bias, -3, -2)
+
+    def _projected_values(
+        self,
+        means: Tensor,  # (…, heads, n, d), each head's averages of tokens
+    ) -> Tensor:  # (…, n, d)
+        """`Σ_h W_o W_v m_h + W_o b_v + b_o`, with `W_o W_v` one `d × d` matrix for each head."""
+        wide, group = means.dtype, self.heads // self.kv_heads
+        values = self.v_proj.weight.to(wide).unflatten(0, (self.kv_heads, self.head_width))  # (kv_heads, f, d)
+        outputs = self.projection.weight.to(wide).unflatten(-1, (self.heads, self.head_width))  # (d, heads, f)
+        folded = outputs.movedim(0, 1) @ values.repeat_interleave(group, dim=0)  # (heads, d, d)
+        rows = means.transpose(-3, -2).flatten(-2)  # (…, n, heads · d)
+        weight = folded.movedim(0, 1).flatten(1)  # (d, heads · d)
+        if not self.has_bias:
+            return F.linear(rows, weight)
+        shift = self.v_proj.bias.to(wide).unflatten(0, (self.kv_heads, -1)).repeat_interleave(group, dim=0)
+        return F.linear(
+            rows, weight, F.linear(shift.flatten(), self.projection.weight.to(wide), self.projection.bias.to(wide))
+        )
 
     def _values_of(
         self,

@@ -1,5 +1,7 @@
 """Softmax averages over every prefix of a list, in one pass."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -88,6 +90,7 @@ def _decayed_sums(
     n = peaks.shape[-1]
     if n <= chunk:
         return torch.stack(_step_by_step(peaks, terms), dim=-2)
+    chunk = math.ceil(n / math.ceil(n / chunk))  # the shortest of which as many do
     pad = -n % chunk
     last = peaks[..., -1:].expand(*peaks.shape[:-1], pad)
     grid = ((n + pad) // chunk, chunk)  # c chunks
