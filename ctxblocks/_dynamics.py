@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks._blocks import ContextualBlock
+from ctxblocks._chunks import check_chunk, complete_rows
 from ctxblocks._errors import ArgumentError
 from ctxblocks._lowrank import LowRank
 from ctxblocks._numerics import dot, image_norm, norm, widen
@@ -30,6 +31,7 @@ class Dynamics:
         base: what the block reads without context: `z (…, 1, d)` where it is the same for every prefix, else `(…, n + 1, d)`.
         block: the block that all this belongs to.
         solver: the solver of the updates.
+        chunk: rows that the network works on at a time; None is `dynamics`' own choice.
     """
 
     updates: ImplicitUpdate
@@ -37,6 +39,7 @@ class Dynamics:
     base: Read
     block: ContextualBlock = dataclasses.field(metadata=STATIC)
     solver: Solver = dataclasses.field(metadata=STATIC)
+    chunk: int | None = dataclasses.field(default=None, metadata=STATIC)
 
     def weights(self, reader: str | None = None) -> list[Tensor]:  # (m, d) each
         """The weights `W_0` of all readers, or of the one named.
@@ -52,9 +55,7 @@ class Dynamics:
 
     def updated_outputs(self) -> Tensor:  # (…, n + 1, d)
         """`T_{W_i}(x)`: the query alone under every update; equals `outputs` [Cor. 2.5.1]."""
-        shape = self.outputs.shape
-        bypass = None if self.base.bypass is None else self.base.bypass.expand(shape)
-        return self.block.complete(Read(self.base.z.expand(shape), bypass), self.updates)
+        return complete_rows(self.block, self.base.expand(self.outputs), self.updates, self.chunk)
 
     def marginal_norms(self, reader: str | None = None) -> Tensor:  # (…, n)
         """`‖W_{i+1} − W_i‖_F`, `i = 0 … n − 1`, over the stack of all readers or the one named [Fig. 3].
@@ -66,7 +67,7 @@ class Dynamics:
         early, late = op.key[..., :-1, :], op.key[..., 1:, :]  # k_i, k_{i+1}
         if self.steady:
             step = op.direction[..., 1:, :] - op.direction[..., :-1, :]
-            return (image_norm(self.weights(reader), step) * norm(late)).to(step.dtype)
+            return (image_norm(self.weights(reader), step) * norm(op.key[..., :1, :])).to(step.dtype)
         # W(δ' k'ᵀ − δ kᵀ) with k' = c k + k⊥: the parts along k and k⊥ are orthogonal, so nothing cancels.
         squares = dot(early, early)
         along = dot(late, early) / torch.where(squares == 0, 1, squares)  # c
@@ -154,11 +155,23 @@ class Dynamics:
 
 @overload
 def dynamics(
-    block: ContextualBlock, query: Tensor, context: Tensor, *, solver: Solver = ..., check: bool = ...
+    block: ContextualBlock,
+    query: Tensor,
+    context: Tensor,
+    *,
+    solver: Solver = ...,
+    chunk: int | None = ...,
+    check: bool = ...,
 ) -> Dynamics: ...
 @overload
 def dynamics(
-    block: Stack, query: Tensor, context: Tensor, *, solver: Solver | Sequence[Solver] = ..., check: bool = ...
+    block: Stack,
+    query: Tensor,
+    context: Tensor,
+    *,
+    solver: Solver | Sequence[Solver] = ...,
+    chunk: int | None = ...,
+    check: bool = ...,
 ) -> list[Dynamics]: ...
 def dynamics(
     block: Block,
@@ -166,6 +179,7 @@ def dynamics(
     context: Tensor,  # (…, n, d_context)
     *,
     solver: Solver | Sequence[Solver] = LeastNorm(),
+    chunk: int | None = None,
     check: bool = True,
 ) -> Dynamics | list[Dynamics]:
     """Every prefix's update at once [Sec. 3, Prop. 3.1]; of a `Stack`, one `Dynamics` for each block.
@@ -177,27 +191,28 @@ def dynamics(
         query: `x`.
         context: `C = [c_1 … c_n]`.
         solver: which of all exact updates; one, or one for each block.
+        chunk: rows (prefixes, over all of the batch) that the network works on at a time, which bounds what its hidden
+            layers hold; every value gives the same function. By default as many as keep that in a cache.
         check: whether to look at values.
 
     Raises:
         ShapeError, DtypeError, DeviceError: the arguments do not fit the block or each other.
         NonFiniteError: query or context hold NaN or infinity.
         DegenerateQueryError: the read without context is zero; `Augmented()` has an update there.
+        ArgumentError: `chunk` is below 1.
     """
     plan = Plan(check=check)
     check_problem(block, query, context, plan)
+    check_chunk(chunk)
     blocks, solvers = blocks_of(block), solvers_of(block, solver)
     query, context, found = read_in(block, query), read_in(block, context), []
     copies = alone = query.unsqueeze(-2)  # (…, 1 or n + 1, d)
     for number, (each, one) in enumerate(zip(blocks, solvers, strict=True)):
         full = each.contextualize_prefixes(copies, context)
         base = each.contextualize(alone, each.no_tokens(alone))
-        wide = Read(
-            base.z.expand_as(full.z),
-            None if full.bypass is None or base.bypass is None else base.bypass.expand_as(full.z),
-        )
-        update, copies = plan.update(each, one, wide, full), each.complete(full)
-        found.append(Dynamics(update, copies, base, each, one))
+        update = plan.update(each, one, base, full)
+        copies = complete_rows(each, full, None, chunk)
+        found.append(Dynamics(update, copies, base, each, one, chunk))
         if number + 1 < len(blocks):
-            alone, context = each.complete(wide, update), each.sequence(context)
+            alone, context = complete_rows(each, base.expand(full.z), update, chunk), each.sequence(context)
     return found if isinstance(block, Stack) else found[0]

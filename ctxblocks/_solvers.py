@@ -28,23 +28,27 @@ class Solver(abc.ABC):
         """`k`, `β` and where no key exists; a key that does not exist may hold any value."""
 
     def solve(self, base: Tensor, full: Tensor, check: bool = True) -> ContextOperator:
-        """The operator that takes `base` to `full`, both `(…, d)`.
+        """The operator that takes `base` to `full`, both `(…, d)`; a base of fewer rows serves all, and its key is made once.
 
         Raises:
             DegenerateQueryError: no key exists where the two differ (inside a transform: NaN).
         """
         direction = full - base
         key, offset, absent = self.key(base)
-        moved = (direction != 0).any(-1)
-        lost = absent & moved
-        if check and not inside_transform() and bool(lost.any()):
-            raise DegenerateQueryError(
-                f"query: the read without the removed context is zero (or too small to invert) for {int(lost.sum())} of "
-                f"{lost.numel()} queries and the context changes it, needs a non-zero read for {type(self).__name__}(); "
-                f"pass solver=Augmented(), which always has an exact update"
-            )
-        key = torch.where(absent.unsqueeze(-1), torch.where(lost, torch.nan, 0.0).unsqueeze(-1).to(key.dtype), key)
-        return ContextOperator(direction, key, offset)
+        lost = absent & (direction != 0).any(-1)
+        if check and not inside_transform():
+            if bool(lost.any()):
+                raise DegenerateQueryError(
+                    f"query: the read without the removed context is zero (or too small to invert) for {int(lost.sum())} of "
+                    f"{lost.numel()} queries and the context changes it, needs a non-zero read for {type(self).__name__}(); "
+                    f"pass solver=Augmented(), which always has an exact update"
+                )
+            key = torch.where(absent.unsqueeze(-1), 0, key)
+        else:
+            key = torch.where(absent.unsqueeze(-1), torch.where(lost, torch.nan, 0.0).unsqueeze(-1).to(key.dtype), key)
+        return ContextOperator(
+            direction, key.expand_as(direction), None if offset is None else offset.expand(direction.shape[:-1])
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""Many rows through a network, a part of them at a time."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ctxblocks._blocks import ContextualBlock
+from ctxblocks._errors import ArgumentError
+from ctxblocks._read import Read
+from ctxblocks._update import ImplicitUpdate
+
+HIDDEN = 2**18
+"""Numbers that the first layers of a network put out at a time: a megabyte in float32."""
+
+
+def check_chunk(chunk: int | None) -> None:
+    """Raise unless `chunk` is a number of rows.
+
+    Raises:
+        ArgumentError: it is below 1.
+    """
+    if chunk is not None and chunk < 1:
+        raise ArgumentError(f"chunk: got {chunk}, needs at least 1, or None for as many rows as a cache holds")
+
+
+def complete_rows(
+    block: ContextualBlock,
+    read: Read,  # (…, n, d)
+    update: ImplicitUpdate | None,  # batched (…, n)
+    chunk: int | None,
+) -> Tensor:  # (…, n, d)
+    """`block.complete`, the network working on `chunk` rows at a time, over all of the batch."""
+    rows, batch = read.z.shape[-2], max(1, math.prod(read.z.shape[:-2]))
+    if chunk is None:
+        chunk = HIDDEN // sum(reader.out_features for reader in block.network.readers.values())
+    step = max(1, chunk // batch)
+    if rows <= step:
+        return block.complete(read, update)
+    parts = [slice(start, start + step) for start in range(0, rows, step)]
+    patches = [None if update is None else update[..., part] for part in parts]
+    done = [block.complete(read.rows(part), patch) for part, patch in zip(parts, patches, strict=True)]
+    return torch.cat(done, dim=-2)
