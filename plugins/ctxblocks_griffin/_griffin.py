@@ -58,7 +58,7 @@ class Griffin(ProjectedLayer):
         carry = self._start(tokens)
         for block in tokens.split(self.block, dim=-2):
             _, _, carry = self._advance(self.linear_x(block), carry)
-        return self._gated(query, carry.state)
+        return self._gated(self._gate(query), carry.state)
 
     def sequence(
         self,
@@ -71,7 +71,7 @@ class Griffin(ProjectedLayer):
         carry, outputs = self._start(tokens), []
         for block in tokens.split(self.block, dim=-2):
             _, states, carry = self._advance(self.linear_x(block), carry)
-            outputs.append(self.projection(self._gated(block, states)))
+            outputs.append(self.projection(self._gated(self._gate(block), states)))
         return torch.cat(outputs, dim=-2)
 
     def causal(
@@ -82,11 +82,11 @@ class Griffin(ProjectedLayer):
         """`A(C_i, q_i)`: the scan over the context, and from every state one step, for all queries of a block at once."""
         self.check_causal(queries, context)
         first, later = queries[..., :1, :], queries[..., 1:, :]
-        carry, outputs = self._start(context), [self._first(first, self.linear_x(first))]
+        carry, outputs = self._start(context), [self._first(self._gate(first), self.linear_x(first))]
         for start in range(0, context.shape[-2], self.block):
             rows, block = (x[..., start : start + self.block, :] for x in (later, context))
             earlier, states, carry = self._advance(self.linear_x(block), carry)
-            outputs.append(self._step_from(rows, self.linear_x(rows), earlier[..., 1:, :], states))
+            outputs.append(self._step_from(self._gate(rows), self.linear_x(rows), earlier[..., 1:, :], states))
         return torch.cat(outputs, dim=-2)
 
     def prefixes(
@@ -97,12 +97,12 @@ class Griffin(ProjectedLayer):
         """`A(C_i, x)`: as `causal`, the query's own maps being taken once."""
         self.check_call(query, context)
         row = query.unsqueeze(-2)
-        x = self.linear_x(row)
-        carry, outputs = self._start(context), [self._first(row, x)]
+        x, gate = self.linear_x(row), self._gate(row)
+        carry, outputs = self._start(context), [self._first(gate, x)]
         for start in range(0, context.shape[-2], self.block):
             block = context[..., start : start + self.block, :]
             earlier, states, carry = self._advance(self.linear_x(block), carry)
-            outputs.append(self._step_from(row, x, earlier[..., 1:, :], states))
+            outputs.append(self._step_from(gate, x, earlier[..., 1:, :], states))
         return torch.cat(outputs, dim=-2)
 
     def suffixes(
@@ -114,6 +114,7 @@ class Griffin(ProjectedLayer):
         self.check_call(query, context)
         row = query.unsqueeze(-2)
         x = self.linear_x(torch.cat([context, row], dim=-2))
+        gate = self._gate(row)
         n, redone = context.shape[-2], max(self.config.conv - 1, 1)  # the first token resets, even without convolution
         fade, added = self._tails(x, redone)
         padded, outputs = F.pad(x, (0, 0, 0, redone)), []
@@ -121,16 +122,23 @@ class Griffin(ProjectedLayer):
             stop = min(start + self.block, n + 1)
             states = self._first_states(padded[..., start : stop + redone, :], n + 1 - start, redone)
             states = torch.addcmul(added[..., start:stop, :], fade[..., start:stop, :], states)
-            outputs.append(self.projection(self._gated(row, states)))
+            outputs.append(self.projection(self._gated(gate, states)))
         return torch.cat(outputs, dim=-2)
+
+    def _gate(
+        self,
+        queries: Tensor,  # (…, d)
+    ) -> Tensor:  # (…, e)
+        """`gelu(W_y x)`."""
+        return F.gelu(self.linear_y(queries), approximate="tanh")
 
     def _gated(
         self,
-        queries: Tensor,  # (…, d)
+        gate: Tensor,  # (…, e)
         states: Tensor,  # (…, e)
     ) -> Tensor:  # (…, e)
-        """`gelu(W_y x) ⊙ h`."""
-        return F.gelu(self.linear_y(queries), approximate="tanh") * states.to(queries.dtype)
+        """What the projection reads."""
+        return gate * states.to(gate.dtype)
 
     def _tails(
         self,
@@ -175,24 +183,24 @@ class Griffin(ProjectedLayer):
 
     def _first(
         self,
-        query: Tensor,  # (…, 1, d)
+        gate: Tensor,  # (…, 1, e)
         x: Tensor,  # (…, 1, e)
     ) -> Tensor:  # (…, 1, d)
         """The output at a query without context."""
         _, _, drive = self.lru.steps(torch.addcmul(self.conv_bias, x, self.conv_weight[:, -1]), RESET)
-        output: Tensor = self.projection(self._gated(query, drive))
+        output: Tensor = self.projection(self._gated(gate, drive))
         return output
 
     def _step_from(
         self,
-        queries: Tensor,  # (…, n or 1, d)
+        gate: Tensor,  # (…, n or 1, e)
         x: Tensor,  # (…, n or 1, e)
         earlier: Tensor,  # (…, n, e)
         states: Tensor,  # (…, n, e)
     ) -> Tensor:  # (…, n, d)
         """The outputs at queries, each after one of the tokens."""
         _, decay, drive = self.lru.steps(torch.addcmul(earlier, x, self.conv_weight[:, -1]))
-        output: Tensor = self.projection(self._gated(queries, torch.addcmul(drive, decay, states)))
+        output: Tensor = self.projection(self._gated(gate, torch.addcmul(drive, decay, states)))
         return output
 
     def _first_states(

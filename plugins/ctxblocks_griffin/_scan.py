@@ -25,7 +25,7 @@ def diagonal_scan(
     much it fades what it finds; a recursion over chunks then gives each its true start, and all step together again.
     """
     n = drive.shape[-2]
-    size = math.isqrt(n)
+    size = 2 ** ((n.bit_length() - 1) // 2)  # the root, or half of twice it: a power of two is cut without a rest
     count = -(-n // size)
     a, b = (_in_chunks(x, count, size) for x in (decay, drive))  # size × (…, count, e)
     state = _chunk_starts(a, b, start)
