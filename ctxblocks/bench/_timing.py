@@ -1,0 +1,120 @@
+"""Times of several functions, side by side: each round calls every one of them, so that a slow minute hits all alike."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import attrs
+import torch
+
+from ctxblocks.bench._load import Reader, foreign_share
+from ctxblocks.bench._statistics import Timing, timing
+
+Call = Callable[[], object]
+Clock = Callable[[Call], float]
+"""Calls a function and says how many seconds it took."""
+
+
+@attrs.frozen(kw_only=True)
+class Timed:
+    """A function to be timed.
+
+    Attributes:
+        call: it.
+        repeats: in how many rounds it takes part.
+        calls: how many in a row make one repeat.
+    """
+
+    call: Call
+    repeats: int
+    calls: int = 1
+
+
+@attrs.frozen(kw_only=True)
+class Stopwatch:
+    """What times are taken with.
+
+    Attributes:
+        clock: of the device.
+        usage: reads the processors' counters.
+        processors: of the machine.
+        disturbed: the share of foreign load from which a round is made again.
+        retries: how often at most.
+        patience: seconds after which no further round of one `interleave` is made again.
+    """
+
+    clock: Clock
+    usage: Reader
+    processors: int
+    disturbed: float = 0.1
+    retries: int = 2
+    patience: float = 15.0
+
+    def interleave(self, functions: Mapping[str, Timed]) -> dict[str, Timing]:
+        """Every function's time, from rounds over all of them.
+
+        A round in which others used the machine is made again; of all attempts the least disturbed one counts.
+        """
+        seconds: dict[str, list[float]] = {name: [] for name in functions}
+        shares: dict[str, list[float]] = {name: [] for name in functions}
+        patience = self.patience
+        for number in range(max((timed.repeats for timed in functions.values()), default=0)):
+            taking_part = {name: timed for name, timed in functions.items() if timed.repeats > number}
+            best = last = self._round(taking_part)
+            for _ in range(self.retries):
+                if last.foreign < self.disturbed or patience <= 0:
+                    break
+                last = self._round(taking_part)
+                best, patience = min(best, last, key=lambda attempt: attempt.foreign), patience - last.wall
+            for name, value in best.seconds.items():
+                seconds[name].append(value)
+                shares[name].append(best.foreign)
+        return {name: timing(seconds[name], timed.calls, shares[name]) for name, timed in functions.items()}
+
+    def _round(self, functions: Mapping[str, Timed]) -> "_Round":
+        before = self.usage()
+        seconds = {name: self.clock(_repeated(timed)) / timed.calls for name, timed in functions.items()}
+        after = self.usage()
+        return _Round(foreign_share(before, after, self.processors), after.wall - before.wall, seconds)
+
+
+class _Round(NamedTuple):
+    """One call of every function: the share of foreign load, and seconds in all and by function."""
+
+    foreign: float
+    wall: float
+    seconds: dict[str, float]
+
+
+def _repeated(timed: Timed) -> Call:
+    if timed.calls == 1:
+        return timed.call
+
+    def several() -> None:
+        for _ in range(timed.calls):
+            timed.call()
+
+    return several
+
+
+def cpu_clock(call: Call) -> float:
+    """Seconds on the wall's clock."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def cuda_clock(call: Call) -> float:
+    """Seconds between two events on the GPU's current stream, all earlier work finished."""
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1000
+
+
+def clock_of(device: torch.device) -> Clock:
+    """The clock that fits the device."""
+    return cuda_clock if device.type == "cuda" else cpu_clock
