@@ -50,9 +50,15 @@ class Budget:
         """Calls of so many seconds that make one repeat."""
         return max(1, math.ceil(self.shortest / call))
 
-    def may_probe(self, call: float) -> bool:
-        """Whether a call of so many seconds is short enough to be made for an estimate alone."""
-        return call * 20 <= self.seconds
+    def probes(self, seconds: Mapping[int, float], length: int) -> bool:
+        """Whether a call of that length is worth its time for an estimate alone, where `{n: t}` is known.
+
+        A second point is worth the whole budget, a further one a twentieth, and only where it leads well beyond.
+        """
+        known = max(seconds)
+        if length <= known or (len(seconds) > 1 and length < RUNG * known):
+            return False
+        return estimate(seconds, length) * (20 if len(seconds) > 1 else 1) <= self.seconds
 
 
 def rungs(length: int) -> list[int]:

@@ -9,6 +9,7 @@ import torch
 
 from ctxblocks._errors import ArgumentError
 from ctxblocks._memory import check_room
+from ctxblocks._messages import listed
 from ctxblocks._specs import LayerSpec
 from ctxblocks._verify import DTYPES, device_of, specs_of
 
@@ -116,11 +117,14 @@ def plan_bench(config: BenchConfig) -> BenchPlan:
 
     Raises:
         UnknownLayerError, PluginError: a layer is not registered, or all are asked for and a plugin failed.
+        ArgumentError: no layer names a configuration to measure.
         DeviceError: `device="cuda"` without a GPU.
         OutOfMemoryError: the longest context, its reads, updates and outputs are larger than the free memory.
     """
     device, specs = device_of(config.device), specs_of(config.layers)
     variants = tuple(Variant(spec=spec, options=options) for spec in specs for options in spec.benchmarks)
+    if not variants:
+        raise ArgumentError(f"layers: got {listed([spec.name for spec in specs])}, needs one with LayerSpec.benchmarks")
     longest = config.lengths[-1]
     arrays = 4  # the context, and every prefix's read, update and output
     needed = math.prod((arrays, longest, config.width, config.torch_dtype.itemsize))

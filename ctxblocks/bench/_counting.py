@@ -69,7 +69,7 @@ class StorageCounter(TorchDispatchMode):
         self.alive = 0
         self.peak = 0
         self.moved = 0
-        self._sizes: dict[int, int] = {}  # bytes counted for a storage; 0 for one that was there before
+        self._sizes: dict[int, int] = {}  # bytes of the storages made here
         self._watched: dict[int, weakref.ref[object]] = {}
 
     def __torch_dispatch__(
@@ -92,22 +92,21 @@ class StorageCounter(TorchDispatchMode):
         """Take a tensor's storage into account, once; whether it is new."""
         storage = tensor.untyped_storage()
         key, size = id(storage), storage.nbytes()  # the object lives as long as the storage itself
-        if key not in self._sizes:
-            self._sizes[key] = 0
+        if key not in self._watched:
             self._watched[key] = weakref.ref(storage, lambda _: self._forget(key))
             if counted:
                 self._resize(key, size)
             return counted
-        if self._sizes[key]:
+        if key in self._sizes:
             self._resize(key, size)
         return False
 
     def _resize(self, key: int, size: int) -> None:
-        self.alive += size - self._sizes[key]
+        self.alive += size - self._sizes.get(key, 0)
         self._sizes[key] = size
 
     def _forget(self, key: int) -> None:
-        self.alive -= self._sizes.pop(key)
+        self.alive -= self._sizes.pop(key, 0)
         del self._watched[key]
 
 

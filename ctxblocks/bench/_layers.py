@@ -70,7 +70,7 @@ class Bench:
         """Whether calls of that length are affordable, by shorter ones that are made where too few have been."""
         seconds = subject.seconds.setdefault(name, {})
         for rung in rungs(length):
-            if seconds and (rung <= max(seconds) or not self.budget.may_probe(estimate(seconds, rung))):
+            if seconds and not self.budget.probes(seconds, rung):
                 continue
             lack = _probe(subject.calls(rung)[name], self.stopwatch, seconds, rung)
             if lack is not None:

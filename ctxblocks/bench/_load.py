@@ -1,7 +1,7 @@
 """How much of the machine other processes use while something is measured."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import psutil
@@ -26,6 +26,18 @@ class Usage(NamedTuple):
     own: float
 
 
+class Load(NamedTuple):
+    """What others did meanwhile.
+
+    Attributes:
+        foreign: seconds of processor time that they used.
+        room: seconds that all processors together had.
+    """
+
+    foreign: float
+    room: float
+
+
 Reader = Callable[[], Usage]
 
 
@@ -37,11 +49,16 @@ def read_usage() -> Usage:
     return Usage(time.perf_counter(), busy, mine)
 
 
-def foreign_share(before: Usage, after: Usage, processors: int) -> float:
-    """The share of the machine's processor time that others used between two readings, 0 … 1.
+def between(before: Usage, after: Usage, processors: int) -> Load:
+    """The load between two readings."""
+    foreign = (after.busy - before.busy) - (after.own - before.own)
+    return Load(foreign, (after.wall - before.wall) * processors)
+
+
+def share_of(loads: Sequence[Load]) -> float:
+    """The share of the machine's processor time that others used over all of these, 0 … 1.
 
     What the ticks of the system's clock can make up counts as none.
     """
-    foreign = (after.busy - before.busy) - (after.own - before.own)
-    room = (after.wall - before.wall) * processors
+    foreign, room = sum(load.foreign for load in loads), sum(load.room for load in loads)
     return min(1.0, foreign / room) if room > 0 and foreign > LEAST else 0.0

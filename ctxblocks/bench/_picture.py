@@ -13,7 +13,7 @@ CURVES = {
     "sequence": (BLUE, "marked"),
     "prefixes": (ORANGE, "marked"),
     "suffixes": (GREEN, "marked"),
-    "loop": (PURPLE, "rings"),
+    "loop": (PURPLE, "marked"),
 }
 """Function, colour and style."""
 
@@ -32,12 +32,12 @@ def _panel(rows: Sequence[Row], limits: tuple[float, float]) -> Panel:
     return Panel(
         title=rows[0].variant,
         xlabel="context tokens n",
-        ylabel="time of a call in ms, ± half the quartiles' distance",
+        ylabel="ms per call, ± half of quartile range",
         curves=tuple(_curve(name, rows) for name in CURVES if any(row.functions[name].time for row in rows)),
         xscale="log",
         yscale="log",
         ylimits=limits,
-        legend="upper left",
+        legend="upper right",
         xticks=tuple(row.length for row in rows),
     )
 
@@ -59,4 +59,4 @@ def _curve(name: str, rows: Sequence[Row]) -> Curve:
 def _limits(rows: Iterable[Row]) -> tuple[float, float]:
     """The range of all times drawn, in ms, with room for the legend."""
     times = [1000 * time.median for row in rows for name in CURVES if (time := row.functions[name].time)]
-    return (min(times) / 2, max(times) * 4) if times else (0.1, 1.0)
+    return (min(times) / 2, max(times) * 6) if times else (0.1, 1.0)

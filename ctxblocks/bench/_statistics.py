@@ -17,7 +17,7 @@ class Timing:
         upper: their upper quartile, in seconds.
         repeats: how many there were, warm-up left out.
         calls: made in a row in each of them, the time being that of one.
-        foreign: the mean share of the machine's processors that other processes used meanwhile, 0 … 1.
+        foreign: the share of the machine's processors that other processes used meanwhile, 0 … 1.
     """
 
     median: float
@@ -28,7 +28,7 @@ class Timing:
     foreign: float
 
 
-def timing(seconds: Sequence[float], calls: int, foreign: Sequence[float]) -> Timing:
+def timing(seconds: Sequence[float], calls: int, foreign: float) -> Timing:
     """The summary of at least one repeat."""
     lower, median, upper = quartiles(seconds)
     return Timing(
@@ -37,7 +37,7 @@ def timing(seconds: Sequence[float], calls: int, foreign: Sequence[float]) -> Ti
         upper=upper,
         repeats=len(seconds),
         calls=calls,
-        foreign=statistics.fmean(foreign),
+        foreign=foreign,
     )
 
 

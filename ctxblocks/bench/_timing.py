@@ -7,7 +7,7 @@ from typing import NamedTuple
 import attrs
 import torch
 
-from ctxblocks.bench._load import Reader, foreign_share
+from ctxblocks.bench._load import Load, Reader, between, share_of
 from ctxblocks.bench._statistics import Timing, timing
 
 Call = Callable[[], object]
@@ -56,33 +56,32 @@ class Stopwatch:
         A round in which others used the machine is made again; of all attempts the least disturbed one counts.
         """
         seconds: dict[str, list[float]] = {name: [] for name in functions}
-        shares: dict[str, list[float]] = {name: [] for name in functions}
+        loads: dict[str, list[Load]] = {name: [] for name in functions}
         patience = self.patience
         for number in range(max((timed.repeats for timed in functions.values()), default=0)):
             taking_part = {name: timed for name, timed in functions.items() if timed.repeats > number}
             best = last = self._round(taking_part)
             for _ in range(self.retries):
-                if last.foreign < self.disturbed or patience <= 0:
+                if share_of([last.load]) < self.disturbed or patience <= 0:
                     break
                 last = self._round(taking_part)
-                best, patience = min(best, last, key=lambda attempt: attempt.foreign), patience - last.wall
+                patience -= last.load.room / self.processors
+                best = min(best, last, key=lambda attempt: share_of([attempt.load]))
             for name, value in best.seconds.items():
                 seconds[name].append(value)
-                shares[name].append(best.foreign)
-        return {name: timing(seconds[name], timed.calls, shares[name]) for name, timed in functions.items()}
+                loads[name].append(best.load)
+        return {name: timing(seconds[name], timed.calls, share_of(loads[name])) for name, timed in functions.items()}
 
     def _round(self, functions: Mapping[str, Timed]) -> "_Round":
         before = self.usage()
         seconds = {name: self.clock(_repeated(timed)) / timed.calls for name, timed in functions.items()}
-        after = self.usage()
-        return _Round(foreign_share(before, after, self.processors), after.wall - before.wall, seconds)
+        return _Round(between(before, self.usage(), self.processors), seconds)
 
 
 class _Round(NamedTuple):
-    """One call of every function: the share of foreign load, and seconds in all and by function."""
+    """One repeat of every function: what others did meanwhile, and seconds of a call."""
 
-    foreign: float
-    wall: float
+    load: Load
     seconds: dict[str, float]
 
 

@@ -55,7 +55,7 @@ SETTINGS: Any = {
 }
 
 
-Legend = Literal["best", "upper left", "upper right", "lower right", "lower left"]
+Legend = Literal["best", "upper right", "lower right", "lower left"]
 """Where a legend stands."""
 
 
