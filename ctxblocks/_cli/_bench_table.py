@@ -85,7 +85,7 @@ def _time(measurement: "Measurement") -> str:
     if measurement.time:
         return number(1000 * measurement.time.median)
     if measurement.status == "not affordable" and measurement.estimate is not None:
-        return f">{number(1000 * measurement.estimate)}"
+        return f">{number(measurement.estimate)} s"
     return MARKS[measurement.status]
 
 
@@ -97,7 +97,7 @@ def _share(measurement: "Measurement") -> str:
 def _legend() -> list[str]:
     return [
         "; ".join(f"{head}: {words}" for head, words in HEADS.items() if words),
-        "–: see the notes; >: estimated, too long",
+        "–: see the notes; >: by an estimate, and too long to be measured",
     ]
 
 
@@ -139,6 +139,15 @@ def _reasons(rows: "Iterable[Row]") -> list[str]:
     for row in rows:
         for name, measurement in row.functions.items():
             if measurement.time is None and measurement.status != "absent":
-                key = (row.variant, name, measurement.status)
-                found.setdefault(key, []).append(f"n = {row.length}: {measurement.note}")
-    return [f"{variant}, {name}: {status} ({'; '.join(why)})" for (variant, name, status), why in found.items()]
+                reasons = found.setdefault((row.variant, name, measurement.status), [])
+                reasons.append(_reason(row.length, measurement))
+    return [
+        f"{variant}, {name}: {status}, {'; '.join(dict.fromkeys(why))}"
+        for (variant, name, status), why in found.items()
+    ]
+
+
+def _reason(length: int, measurement: "Measurement") -> str:
+    if measurement.status == "not affordable":
+        return f"about {number(measurement.estimate)} s a call at n = {length}"
+    return measurement.note or ""

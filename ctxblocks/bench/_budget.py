@@ -46,6 +46,10 @@ class Budget:
             return self.repeats
         return max(self.least, min(self.most, int(self.unhurried / call)))
 
+    def of_loop(self) -> "Budget":
+        """The budget of the loop, which is a mean over many calls already: one repeat may do."""
+        return attrs.evolve(self, least=1, unhurried=self.seconds / 3)
+
     def calls_of(self, call: float) -> int:
         """Calls of so many seconds that make one repeat."""
         return max(1, math.ceil(self.shortest / call))

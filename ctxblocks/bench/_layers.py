@@ -48,11 +48,11 @@ class Bench:
                 if found[name].status == "measured":
                     calls[name]()
                     works[name] = count_work(calls[name], self.device)
-                    timed[name] = self._timed(calls[name], found[name])
+                    timed[name] = _timed(calls[name], found[name], self.budget)
         with self._guarded(subject, length, "loop"):
             found["loop"] = self._foresee_loop(subject, length)
         if found["loop"].status == "measured":
-            timed["loop"] = attrs.evolve(self._timed(subject.loop(length), found["loop"]), calls=1)
+            timed["loop"] = _timed(subject.loop(length), found["loop"], self.budget.of_loop())
         with self._guarded(subject, length, "functions"):
             times = self.stopwatch.interleave(timed)
         for name, time in times.items():
@@ -75,7 +75,7 @@ class Bench:
             lack = _probe(subject.calls(rung)[name], self.stopwatch, seconds, rung)
             if lack is not None:
                 return Measurement(status="not available", note=lack)
-        return self._verdict(estimate(seconds, length), "shorter contexts")
+        return _verdict(estimate(seconds, length), "shorter contexts", self.budget)
 
     def _foresee_loop(self, subject: Subject, length: int) -> Measurement:
         """The same for the loop, by calls on a few of its prefixes."""
@@ -84,18 +84,7 @@ class Bench:
             lack = _probe(subject.single(start), self.stopwatch, samples, start)
             if lack is not None:
                 return Measurement(status="not available", note=lack)
-        return self._verdict(loop_estimate(samples), "a few prefixes")
-
-    def _verdict(self, seconds: float, by: str) -> Measurement:
-        if self.budget.affords(seconds):
-            return Measurement(status="measured", estimate=seconds)
-        note = f"about {seconds:.3g} s a call by {by}, where {self.budget.seconds:g} s are given to all repeats"
-        return Measurement(status="not affordable", note=note, estimate=seconds)
-
-    def _timed(self, call: Call, foreseen: Measurement) -> Timed:
-        assert foreseen.estimate is not None
-        repeats, calls = self.budget.repeats_of(foreseen.estimate), self.budget.calls_of(foreseen.estimate)
-        return Timed(call=call, repeats=repeats, calls=calls)
+        return _verdict(loop_estimate(samples), "a few prefixes", self.budget.of_loop())
 
     def _complete(self, foreseen: Measurement, time: Timing, work: Work | None) -> Measurement:
         """The measurement with its numbers."""
@@ -104,6 +93,19 @@ class Bench:
 
     def _guarded(self, subject: Subject, length: int, what: str) -> AbstractContextManager[None]:
         return memory_errors(self.device, context_of(length, subject.layer.width, what), WAY_OUT)
+
+
+def _verdict(seconds: float, by: str, budget: Budget) -> Measurement:
+    """To be measured, or not affordable."""
+    if budget.affords(seconds):
+        return Measurement(status="measured", estimate=seconds)
+    note = f"about {seconds:.3g} s a call by {by}, where {budget.seconds:g} s are given to all repeats"
+    return Measurement(status="not affordable", note=note, estimate=seconds)
+
+
+def _timed(call: Call, foreseen: Measurement, budget: Budget) -> Timed:
+    assert foreseen.estimate is not None
+    return Timed(call=call, repeats=budget.repeats_of(foreseen.estimate), calls=budget.calls_of(foreseen.estimate))
 
 
 def bound_of(work: Work, seconds: float, ceilings: Ceilings) -> Bound:

@@ -52,18 +52,15 @@ class Report:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The notes, and one for each place where foreign load stayed high."""
+        """The notes, and one of all places where foreign load stayed high."""
         disturbed: dict[str, float] = {}
         for where, time in self._times():
-            disturbed[where] = max(time.foreign, disturbed.get(where, 0.0))
-        return (
-            *self.notes,
-            *(
-                f"{where}: other processes used {share:.0%} of the processors, after retries"
-                for where, share in disturbed.items()
-                if share >= DISTURBED
-            ),
-        )
+            if time.foreign >= DISTURBED:
+                disturbed[where] = max(time.foreign, disturbed.get(where, 0.0))
+        if not disturbed:
+            return self.notes
+        places = "; ".join(f"{where} ({share:.0%})" for where, share in disturbed.items())
+        return (*self.notes, f"other processes kept using the processors at {places}")
 
     def as_json(self) -> dict[str, Any]:
         """Everything, as JSON's own types: times in seconds, memory in bytes."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import psutil
 import torch
 
 from ctxblocks._memory import bounded_memory
@@ -50,7 +49,7 @@ def bench(plan: BenchPlan | BenchConfig, *, progress: Progress = silent) -> Repo
         clock = clock_of(plan.device)
         instruments = Bench(
             device=plan.device,
-            stopwatch=Stopwatch(clock=clock, usage=read_usage, processors=psutil.cpu_count() or 1),
+            stopwatch=Stopwatch(clock=clock, usage=read_usage, processors=here.processors, threads=here.threads),
             budget=Budget(repeats=plan.config.repeats),
             ceilings=ceilings(clock, plan.config.torch_dtype, plan.device),
         )

@@ -38,7 +38,8 @@ class Stopwatch:
         clock: of the device.
         usage: reads the processors' counters.
         processors: of the machine.
-        disturbed: the share of foreign load from which a round is made again.
+        threads: that compute; the processors that they leave free may be used by others without disturbing them.
+        disturbed: the share of foreign load, beyond those, from which a round is made again.
         retries: how often at most.
         patience: seconds after which no further round of one `interleave` is made again.
     """
@@ -46,6 +47,7 @@ class Stopwatch:
     clock: Clock
     usage: Reader
     processors: int
+    threads: int
     disturbed: float = 0.1
     retries: int = 2
     patience: float = 15.0
@@ -57,12 +59,12 @@ class Stopwatch:
         """
         seconds: dict[str, list[float]] = {name: [] for name in functions}
         loads: dict[str, list[Load]] = {name: [] for name in functions}
-        patience = self.patience
+        patience, spare = self.patience, max(0.0, 1 - self.threads / self.processors)
         for number in range(max((timed.repeats for timed in functions.values()), default=0)):
             taking_part = {name: timed for name, timed in functions.items() if timed.repeats > number}
             best = last = self._round(taking_part)
             for _ in range(self.retries):
-                if share_of([last.load]) < self.disturbed or patience <= 0:
+                if share_of([last.load]) < self.disturbed + spare or patience <= 0:
                     break
                 last = self._round(taking_part)
                 patience -= last.load.room / self.processors

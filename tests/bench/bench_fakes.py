@@ -43,12 +43,16 @@ class World:
         return Usage(self.now, self.busy, self.own)
 
     def stopwatch(self, **changes: Any) -> Stopwatch:
-        return Stopwatch(**{"clock": self.clock, "usage": self.usage, "processors": 2, **changes})
+        return Stopwatch(**{"clock": self.clock, "usage": self.usage, "processors": 2, "threads": 2, **changes})
 
 
 def instruments(budget: Budget | None = None, stopwatch: Stopwatch | None = None) -> Bench:
     """Real clocks, without retries, for one repeat."""
-    watch = Stopwatch(clock=cpu_clock, usage=read_usage, processors=2, retries=0) if stopwatch is None else stopwatch
+    watch = (
+        Stopwatch(clock=cpu_clock, usage=read_usage, processors=2, threads=1, retries=0)
+        if stopwatch is None
+        else stopwatch
+    )
     budget = Budget(repeats=1, shortest=1e-9) if budget is None else budget
     return Bench(device=CPU, stopwatch=watch, budget=budget, ceilings=CEILINGS)
 

@@ -75,6 +75,15 @@ def test_retries_are_bounded(limit: dict[str, float], calls: int) -> None:
     assert found.foreign == pytest.approx(0.5)
 
 
+def test_processors_left_free_are_others_to_use() -> None:
+    """One thread beside another's is no disturbance on two processors; the share is told all the same."""
+    world = World()
+    world.foreign = 1.0
+    found = world.stopwatch(threads=1).interleave({"a": Timed(call=lambda: world.work("a", 1.0), repeats=1)})["a"]
+    assert len(world.calls) == 1
+    assert found.foreign == pytest.approx(0.5)
+
+
 def test_foreign_load_is_what_others_used() -> None:
     """All busy time without one's own, over the time of all processors; ticks of the clock count as none."""
     load = between(Usage(10.0, 100.0, 5.0), Usage(12.0, 103.0, 6.0), 2)
@@ -130,6 +139,9 @@ def test_a_budget_decides() -> None:
     assert budget.probes({16: 0.1, 64: 0.3}, 256)
     assert not budget.probes({16: 0.3, 64: 1.0}, 256)  # 3.3 s for a third
     assert not budget.probes({16: 0.1, 64: 0.3}, 128)  # too near
+    loop = budget.of_loop()
+    assert [loop.affords(call) for call in (29.0, 31.0)] == [True, False]
+    assert [loop.repeats_of(call) for call in (0.1, 4.0, 20.0)] == [9, 2, 1]
     asked = Budget(seconds=30, repeats=1)
     assert [asked.affords(call) for call in (29.0, 31.0)] == [True, False]
     assert asked.repeats_of(1e-6) == 1
