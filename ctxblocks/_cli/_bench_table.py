@@ -27,9 +27,13 @@ HEADS = {
     "seq÷": "sequence ÷ another library's layer",
     "dyn÷": "dynamics ÷ the block's forward pass; next to it the same for peak memory",
     "mem÷": "",
-    "peak": "share of the machine's ceiling that prefixes reach: f of operations, b of bytes",
+    "peak": "share of the machine's ceiling that prefixes reach, f of operations, b of bytes (over 100% where caches serve)",
 }
 """Columns, and what the legend below says of them."""
+TIMES = ("prefixes", "suffixes", "dynamics")
+"""Columns that a narrow terminal leaves out, since the ratios say the same."""
+WIDE = 110
+"""Characters that all columns need."""
 SHOWN = {"pre÷": "prefixes/sequence", "suf÷": "suffixes/sequence", "loop÷": "loop/prefixes"}
 SHOWN |= {"seq÷": "sequence/reference", "dyn÷": "dynamics/block", "mem÷": "dynamics/block memory"}
 MARKS = {"not affordable": ">", "not installed": "none", "not available": "n/a", "absent": "–"}
@@ -43,6 +47,8 @@ def print_report(report: "Report", folder: Path, out: Console) -> None:
         out.print(line, soft_wrap=True)
     if report.comparisons:
         out.print(_comparisons(report.comparisons, out))
+        for comparison in report.comparisons:
+            out.print(f"{comparison.name}: {comparison.what}", soft_wrap=True)
     out.print(_exponents(report, out))
     for line in _machine(report):
         out.print(line, soft_wrap=True)
@@ -64,18 +70,20 @@ def _table(out: Console, *heads: str, words: int) -> Table:
         box=box.SIMPLE_HEAD if out.is_terminal else None, padding=(0, 1) if not out.is_terminal else (0, 0, 0, 1)
     )
     for place, head in enumerate(heads):
-        table.add_column(head, justify="left" if place < words else "right", overflow="fold")
+        table.add_column(head, justify="left" if place < words else "right", overflow="fold", no_wrap=place >= words)
     return table
 
 
 def _layers(report: "Report", out: Console) -> Table:
-    table, before = _table(out, *HEADS, words=1), None
+    """A line for each length; the variant stands in its first."""
+    names = [name for name in HEADS if name not in TIMES or out.width >= WIDE]
+    table, before = _table(out, *names, words=1), None
     for row in report.rows:
-        ratios = row.ratios
-        times = [_time(row.functions[name]) for name in ("sequence", "prefixes", "suffixes", "dynamics")]
-        shares = [number(ratios[name]) for name in SHOWN.values()]
-        name = row.variant if row.variant != before else ""
-        table.add_row(name, str(row.length), *times, *shares, _share(row.functions["prefixes"]))
+        cells = {"layer": row.variant if row.variant != before else "", "n": str(row.length)}
+        cells |= {name: _time(row.functions[name]) for name in ("sequence", *TIMES)}
+        cells |= {head: number(row.ratios[name]) for head, name in SHOWN.items()}
+        cells["peak"] = _share(row.functions["prefixes"])
+        table.add_row(*(cells[name] for name in names))
         before = row.variant
     return table
 
@@ -102,14 +110,15 @@ def _legend() -> list[str]:
 
 
 def _comparisons(comparisons: "Iterable[Comparison]", out: Console) -> Table:
-    table = _table(out, "comparison", "ratio", "value", "times", "what", words=2)
-    table.columns[3].justify = table.columns[4].justify = "left"
+    table = _table(out, "comparison", "ratio", "value", "times", words=2)
+    table.columns[1].no_wrap = True
+    table.columns[3].justify, table.columns[3].no_wrap = "left", False
     for comparison in comparisons:
         times = ", ".join(f"{name} {number(1000 * time.median)} ms" for name, time in comparison.times.items())
-        cells = [comparison.name, times, comparison.what]
+        cells = [comparison.name, times]
         for ratio, value in comparison.ratios.items():
-            table.add_row(cells[0], ratio, number(value), cells[1], cells[2])
-            cells = ["", "", ""]
+            table.add_row(cells[0], ratio, number(value), cells[1])
+            cells = ["", ""]
     return table
 
 

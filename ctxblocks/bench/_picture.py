@@ -9,6 +9,8 @@ from ctxblocks.experiments._drawing import BLUE, GREEN, ORANGE, PURPLE, Curve, P
 
 COLUMNS = 3
 """Panels side by side."""
+LEGEND = 0.3
+"""What stays free above the curves, as a share of their height."""
 CURVES = {
     "sequence": (BLUE, "marked"),
     "prefixes": (ORANGE, "marked"),
@@ -59,4 +61,5 @@ def _curve(name: str, rows: Sequence[Row]) -> Curve:
 def _limits(rows: Iterable[Row]) -> tuple[float, float]:
     """The range of all times drawn, in ms, with room for the legend."""
     times = [1000 * time.median for row in rows for name in CURVES if (time := row.functions[name].time)]
-    return (min(times) / 2, max(times) * 6) if times else (0.1, 1.0)
+    low, high = (min(times), max(times)) if times else (0.1, 1.0)
+    return low / 2, 2 * high * (high / low) ** LEGEND

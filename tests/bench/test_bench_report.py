@@ -172,7 +172,8 @@ def test_the_table_for_people(report: Report) -> None:
     assert lines[0].startswith("layer n sequence prefixes suffixes dynamics pre÷ suf÷ loop÷ seq÷ dyn÷ mem÷ peak")
     assert lines[1].startswith("fault 8 ")
     assert lines[2].startswith("16 ")
-    assert "stack prefixes/sequence 2 prefixes 200 ms, sequence 100 ms six blocks" in lines
+    assert "stack prefixes/sequence 2 prefixes 200 ms, sequence 100 ms" in lines
+    assert "stack: six blocks" in lines
     assert any(line.startswith("exponent of sequence prefixes suffixes between n") for line in lines)
     assert any(line.endswith("8 and 16") for line in lines)
     assert "ceilings: 1 GFLOP/s (a product); 1 GB/s (a copy)" in lines
@@ -184,12 +185,18 @@ def test_the_table_for_people(report: Report) -> None:
 @pytest.mark.parametrize("width", [80, 120])
 def test_ratios_stay_whole_on_a_terminal(report: Report, width: int) -> None:
     """Names fold, numbers do not."""
-    table = printed(report, width, True).split("n: tokens")[0]
+    report = attrs.evolve(
+        report, growths=(attrs.evolve(report.growths[0], variant="a-layer with=many options=set " * 2),)
+    )
+    table, rest = printed(report, width, True).split("n: tokens")
     assert max(map(len, table.splitlines())) <= width
+    assert "8 and 16" in rest
+    assert "prefixes/sequence  " in rest
     assert "…" not in table
     cells = table.split()
     assert number(report.rows[0].ratios["prefixes/sequence"]) in cells
     assert number(report.rows[1].ratios["dynamics/block memory"]) in cells
+    assert ("suffixes" in cells) == (width >= 110)
 
 
 @pytest.mark.parametrize(
