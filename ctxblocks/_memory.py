@@ -16,10 +16,10 @@ import psutil
 import torch
 
 from ctxblocks._errors import OutOfMemoryError
+from ctxblocks._messages import in_units
 
 GROUPS = Path("/sys/fs/cgroup")
 GROUP_OF_SELF = Path("/proc/self/cgroup")
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 CPU_REFUSAL = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes")
 CUDA_REFUSAL = re.compile(r"Tried to allocate ([\d.]+) (bytes|[KMGTP]iB)")
 
@@ -95,14 +95,6 @@ def bounded_memory(device: torch.device | str) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def in_units(size: float) -> str:
-    """Bytes in the largest unit that keeps at least one of them: `381 GiB`."""
-    power = 0
-    while size >= 1024 and power + 1 < len(UNITS):
-        size, power = size / 1024, power + 1
-    return f"{size:.3g} {UNITS[power]}" if size < 1000 else f"{size:.0f} {UNITS[power]}"
 
 
 def _where(free: int, device: torch.device | str) -> str:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ctxblocks import OutOfMemoryError, _memory
-from ctxblocks._memory import available_memory, bounded_memory, check_room, in_units, memory_errors
+from ctxblocks._memory import available_memory, bounded_memory, check_room, memory_errors
+from ctxblocks._messages import in_units
 
 GIB = 2**30
 

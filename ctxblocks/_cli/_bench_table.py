@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ctxblocks._memory import in_units
+from ctxblocks._messages import in_units
 
 if TYPE_CHECKING:
     from ctxblocks.bench._records import Comparison, Measurement, Row

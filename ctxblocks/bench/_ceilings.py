@@ -7,7 +7,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from ctxblocks._memory import available_memory, in_units
+from ctxblocks._memory import available_memory
+from ctxblocks._messages import in_units
 from ctxblocks.bench._records import Ceilings, Machine
 from ctxblocks.bench._timing import Clock
 

@@ -43,7 +43,7 @@ def test_the_command_prints_tables_and_writes_files(tmp_path: Path, capsys: pyte
 def test_the_command_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The document on stdout is that of the folder, and names it."""
     with registered() as spec:
-        assert main(arguments(spec.name, tmp_path, "--json", "--seed", "5", "--threads", "1", "--device", "cpu")) == 0
+        assert main(arguments(spec.name, tmp_path, "--json", "--seed", "5", "--threads", "2", "--device", "cpu")) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed.pop("out") == str(tmp_path)
     assert printed == json.loads((tmp_path / "bench.json").read_text())
@@ -53,7 +53,7 @@ def test_the_command_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         "lengths": [8, 16],
         "dtype": "float32",
         "repeats": 1,
-        "threads": 1,
+        "threads": 2,
         "chunk": None,
         "seed": 5,
         "device": "cpu",
@@ -61,7 +61,8 @@ def test_the_command_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert printed["comparisons"] == []
     assert printed["ceilings"]["flops"] > 0
     assert "products of two" in printed["ceilings"]["flops_by"]
-    assert printed["machine"]["threads"] == 1
+    assert printed["machine"]["threads"] == 2
+    assert torch.get_num_threads() == 1  # as before
 
 
 def test_a_repeated_option_is_a_list(tmp_path: Path) -> None:
@@ -124,9 +125,12 @@ def test_cuda_without_a_gpu_is_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert capsys.readouterr().err.startswith("error: device: got 'cuda', needs a GPU")
 
 
-def test_a_folder_that_cannot_be_written_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_written_is_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Before anything is measured."""
     (tmp_path / "file").write_text("")
+    monkeypatch.setattr("ctxblocks.bench._run.bench", lambda *_, **__: pytest.fail("measured first"))
     with registered() as spec:
         assert main(arguments(spec.name, tmp_path / "file" / "bench")) == 2
     assert "out: got" in capsys.readouterr().err
@@ -134,7 +138,7 @@ def test_a_folder_that_cannot_be_written_is_2(tmp_path: Path, capsys: pytest.Cap
 
 def shell(*command: str, before: str = "") -> "subprocess.CompletedProcess[str]":
     """The command in a process of its own, after some Python."""
-    script = f"import sys; from ctxblocks._cli import main; {before}sys.exit(main({list(command)}))"
+    script = f"import sys\nfrom ctxblocks._cli import main\n{before}\nsys.exit(main({list(command)}))"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
 
@@ -150,18 +154,25 @@ def test_an_absurd_length_is_refused(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
+LIMIT = """
+import resource, psutil, ctxblocks.bench._run, ctxblocks.experiments._drawing
+size = psutil.Process().memory_info().vms + 400 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+"""
+LITTLE = """
+import ctxblocks._memory as memory
+memory.psutil.virtual_memory = lambda: type("memory", (), {"available": 400 * 2**20})
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit of the address space")
-def test_a_context_beyond_the_limit_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [LIMIT, LITTLE], ids=["limited process", "little memory"])
+def test_a_context_beyond_the_limit_is_refused(before: str, tmp_path: Path) -> None:
     """What inputs and outputs take has room, the network's hidden layer has not: an error, and no killed process."""
-    limit = (
-        "import resource, torch, psutil, ctxblocks.bench._run, ctxblocks.experiments._drawing; "
-        "size = psutil.Process().memory_info().vms + 400 * 2**20; "
-        "resource.setrlimit(resource.RLIMIT_AS, (size, size)); "
-    )
     result = shell(
         *("bench", "linear-attention", "--width", "64", "--lengths", "300000", "--repeats", "1", "--threads", "1"),
         *("--out", str(tmp_path)),
-        before=limit,
+        before=before,
     )
     assert result.returncode == 2, result.stderr
     assert result.stderr.startswith("error: context: got 300000 tokens of width 64, whose ")
