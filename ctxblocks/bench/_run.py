@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 import torch
 
-from ctxblocks._memory import bounded_memory
+from ctxblocks._memory import bounded_memory, memory_errors
 from ctxblocks.bench._budget import Budget
 from ctxblocks.bench._ceilings import ceilings, machine
 from ctxblocks.bench._comparisons import COMPARISONS
-from ctxblocks.bench._config import BenchConfig, BenchPlan, Variant, plan_bench
+from ctxblocks.bench._config import WAY_OUT, BenchConfig, BenchPlan, Variant, context_of, plan_bench
 from ctxblocks.bench._layers import Bench
 from ctxblocks.bench._load import read_usage
 from ctxblocks.bench._records import GROWING, Comparison, Growth, Row
@@ -43,13 +43,19 @@ def bench(plan: BenchPlan | BenchConfig, *, progress: Progress = silent) -> Repo
         OutOfMemoryError: a context is too long for the memory.
     """
     plan = plan_bench(plan) if isinstance(plan, BenchConfig) else plan
-    with _threads(plan.config.threads), bounded_memory(plan.device), torch.no_grad():
+    everything = memory_errors(plan.device, context_of(plan.config.lengths[-1], plan.config.width, "tensors"), WAY_OUT)
+    with _threads(plan.config.threads), bounded_memory(plan.device), everything, torch.no_grad():
         progress("ceilings")
         here = machine(plan.device)
         clock = clock_of(plan.device)
         instruments = Bench(
             device=plan.device,
-            stopwatch=Stopwatch(clock=clock, usage=read_usage, processors=here.processors, threads=here.threads),
+            stopwatch=Stopwatch(
+                clock=clock,
+                usage=read_usage,
+                processors=here.processors,
+                threads=1 if plan.device.type == "cuda" else here.threads,
+            ),
             budget=Budget(repeats=plan.config.repeats),
             ceilings=ceilings(clock, plan.config.torch_dtype, plan.device),
         )
