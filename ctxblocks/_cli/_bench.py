@@ -14,6 +14,8 @@ from ctxblocks._cli._bench_table import print_report
 from ctxblocks._cli._options import Device, Json, Seed, console, print_json
 
 if TYPE_CHECKING:
+    from ctxblocks.bench._config import BenchConfig
+    from ctxblocks.bench._report import Report
     from ctxblocks.bench._run import Progress as Told
 
 Layers = Annotated[
@@ -64,7 +66,6 @@ def bench(
     reported with an estimate. Writes bench.json, bench.csv, bench.png and bench.svg.
     """
     from ctxblocks import bench as package
-    from ctxblocks.experiments._files import make_folders
 
     config = package.BenchConfig(
         layers=layers or None,
@@ -77,16 +78,25 @@ def bench(
         seed=seed,
         device=device,
     )
-    plan = package.plan_bench(config)
-    folder = Path("runs", plan.name) if out is None else out
-    make_folders(folder)
-    with _progress(package.steps_of(plan)) as progress:
-        report = package.bench(plan, progress=progress)
-    report.write(folder)
+    report, folder = _measured(config, out)
     if as_json:
         print_json({"out": str(folder), **report.as_json()})
     else:
         print_report(report, folder, console())
+
+
+def _measured(config: "BenchConfig", out: Path | None) -> "tuple[Report, Path]":
+    """The report, written into a folder that was seen to take it before."""
+    from ctxblocks import bench as package
+    from ctxblocks.experiments._files import make_folders
+
+    plan = package.plan_bench(config)
+    folder = Path("runs", plan.name) if out is None else out
+    make_folders(folder)
+    with _progress(package.steps_of(plan)) as progress:
+        report: Report = package.bench(plan, progress=progress)
+    report.write(folder)
+    return report, folder
 
 
 @contextmanager
