@@ -31,6 +31,9 @@ if TYPE_CHECKING:
         NonFiniteError as NonFiniteError,
     )
     from ctxblocks._errors import (
+        OutOfMemoryError as OutOfMemoryError,
+    )
+    from ctxblocks._errors import (
         PluginError as PluginError,
     )
     from ctxblocks._errors import (
@@ -98,6 +101,7 @@ _HOMES = {
     "Network": "_networks",
     "NonFiniteError": "_errors",
     "OperatorProduct": "_operator",
+    "OutOfMemoryError": "_errors",
     "ParallelBlock": "_residual",
     "PlainBlock": "_blocks",
     "PluginError": "_errors",

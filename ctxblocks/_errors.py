@@ -41,5 +41,9 @@ class UnknownLayerError(ArgumentError):
     """No registered layer has the name asked for."""
 
 
+class OutOfMemoryError(CtxblocksError):
+    """A call needs more memory than the device has free; it was refused before or while allocating."""
+
+
 class PluginError(CtxblocksError):
     """A plugin failed to import, misspelt a hook, or claims a name that another plugin provides."""

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Collection
 
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
 
 def describe(error: BaseException) -> str:
     """The class and message of an exception, in one line."""
@@ -18,3 +20,11 @@ def closest(name: str, known: Collection[str]) -> str:
     """`; did you mean …?`, or nothing where no known name comes close."""
     matches = difflib.get_close_matches(name, known, n=3)
     return f"; did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
+
+
+def in_units(size: float) -> str:
+    """Bytes in the largest unit that keeps at least one of them: `381 GiB`."""
+    power = 0
+    while size >= 1024 and power + 1 < len(UNITS):
+        size, power = size / 1024, power + 1
+    return f"{size:.3g} {UNITS[power]}" if size < 1000 else f"{size:.0f} {UNITS[power]}"

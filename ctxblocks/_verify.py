@@ -136,8 +136,8 @@ def plan_verify(
     """Check the arguments of `verify` and lay out its rows."""
     if examples < 1:
         raise ArgumentError(f"examples: got {examples}, needs at least 1")
-    place, rows, notes = _device(device), [], []
-    for spec in _specs(layers):
+    place, rows, notes = device_of(device), [], []
+    for spec in specs_of(layers):
         offered = [make_layer(spec, config, 0) for config in spec.examples]
         for dtype in DTYPES if dtypes is None else dict.fromkeys(map(_dtype_name, dtypes)):
             lack = _lack(offered, DTYPES[dtype], place)
@@ -155,7 +155,8 @@ def plan_verify(
     return VerifyPlan(rows=tuple(rows), notes=tuple(notes), device=place, examples=examples, seed=seed)
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of a command's option, `auto` being a GPU where there is one."""
     if name not in ("auto", "cpu", "cuda"):
         raise DeviceError(f"device: got {name!r}, needs 'auto', 'cpu' or 'cuda'")
     if name == "cuda" and not torch.cuda.is_available():
@@ -172,7 +173,8 @@ def _dtype_name(dtype: str | torch.dtype) -> str:
     return name
 
 
-def _specs(layers: Sequence[str] | None) -> list[LayerSpec]:
+def specs_of(layers: Sequence[str] | None) -> list[LayerSpec]:
+    """The layers named, or all that are registered, if no plugin failed."""
     known = registry()
     if layers is not None:
         return [known.layer(name) for name in dict.fromkeys(layers)]

@@ -15,6 +15,7 @@ COMMANDS = {
     "layers": "Every registered layer with its provider, traits and parameters, and the plugins that failed.",
     "verify": "Check on every layer, block and dtype that a context equals its update of the weights.",
     "reproduce": "Train, verify and draw the paper's figures with their controls, and write a run and its report.",
+    "bench": "Measure time and memory of all prefixes beside one forward pass, layer by layer.",
 }
 """The commands with their one line of help. Command `x` is the function `x` of the module `ctxblocks._cli._x`."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from ctxblocks.experiments._metrics import Array
 
@@ -96,6 +96,7 @@ class Panel:
         ylimits: if not those of the curves.
         legend: where the legend stands; None for none.
         headroom: what stays free above the curves, for the legend, as a share of their height.
+        xticks: positions that are marked; None leaves them to the scale.
     """
 
     title: str
@@ -107,12 +108,15 @@ class Panel:
     ylimits: tuple[float, float] | None = None
     legend: Legend | None = "best"
     headroom: float = 0.0
+    xticks: tuple[float, ...] | None = None
 
 
 MANY_CURVES = 6
 """A legend of more takes two columns."""
 Cell = tuple[Panel, ...]
 """Panels one above another: the first takes two thirds of the height."""
+Rows = tuple[tuple[Cell, ...], ...]
+"""Cells as they stand on the page."""
 
 
 @attrs.frozen(kw_only=True)
@@ -126,7 +130,7 @@ class Figure:
     """
 
     number: int
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: Rows
     caption: str
 
 
@@ -143,20 +147,25 @@ class Pictures(NamedTuple):
 
 
 def draw(figure: Figure) -> Pictures:
-    """Both pictures, laid out once."""
+    """Both pictures of a figure of the paper."""
+    return draw_rows(figure.rows)
+
+
+def draw_rows(rows: Rows) -> Pictures:
+    """Both pictures of any panels, laid out once."""
     with matplotlib.rc_context(SETTINGS):
-        canvas = _compose(figure)
+        canvas = _compose(rows)
         png = _saved(canvas, "png", {"Software": "ctxblocks"})
         canvas.set_layout_engine("none")  # what the first picture has placed stays
         return Pictures(png, _saved(canvas, "svg", {"Date": None, "Creator": "ctxblocks"}))
 
 
-def _compose(figure: Figure) -> Canvas:
-    columns = max(len(row) for row in figure.rows)
-    canvas = Canvas(figsize=(4.3 * columns, 3.9 * len(figure.rows)), layout="constrained")
+def _compose(rows: Rows) -> Canvas:
+    columns = max(len(row) for row in rows)
+    canvas = Canvas(figsize=(4.3 * columns, 3.9 * len(rows)), layout="constrained")
     FigureCanvasAgg(canvas)
-    grid = canvas.add_gridspec(len(figure.rows), columns)
-    for row, cells in enumerate(figure.rows):
+    grid = canvas.add_gridspec(len(rows), columns)
+    for row, cells in enumerate(rows):
         for column, cell in enumerate(cells):
             inner = grid[row, column].subgridspec(len(cell), 1, height_ratios=[2, 1][: len(cell)])
             for place, panel in enumerate(cell):
@@ -182,6 +191,9 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     else:
         axes.xaxis.set_major_formatter("{x:g}")
+    if panel.xticks is not None:
+        axes.set_xticks(panel.xticks)
+        axes.xaxis.set_minor_locator(NullLocator())
     if panel.yscale == "log":
         axes.yaxis.set_major_locator(LogLocator(numticks=7))
     if panel.legend is not None:

@@ -1,0 +1,69 @@
+"""A world with a clock of its own, small plans, and a registered layer to measure."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import faulty_layers as layers
+import torch
+
+from ctxblocks import LayerSpec, registry
+from ctxblocks.bench._budget import Budget
+from ctxblocks.bench._layers import Bench
+from ctxblocks.bench._load import Usage, read_usage
+from ctxblocks.bench._records import Ceilings
+from ctxblocks.bench._timing import Stopwatch, cpu_clock
+
+CPU = torch.device("cpu")
+CEILINGS = Ceilings(flops=1e9, flops_by="a product", bandwidth=1e9, bandwidth_by="a copy")
+
+
+class World:
+    """Time passes only where something works: `work(seconds)`, with others using `foreign` processors meanwhile."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.busy = 0.0
+        self.own = 0.0
+        self.foreign = 0.0
+        self.calls: list[str] = []
+
+    def work(self, name: str, seconds: float) -> None:
+        self.calls.append(name)
+        self.now += seconds
+        self.own += seconds
+        self.busy += seconds * (1 + self.foreign)
+
+    def clock(self, call: Callable[[], object]) -> float:
+        start = self.now
+        call()
+        return self.now - start
+
+    def usage(self) -> Usage:
+        return Usage(self.now, self.busy, self.own)
+
+    def stopwatch(self, **changes: Any) -> Stopwatch:
+        return Stopwatch(**{"clock": self.clock, "usage": self.usage, "processors": 2, "threads": 2, **changes})
+
+
+def instruments(budget: Budget | None = None, stopwatch: Stopwatch | None = None) -> Bench:
+    """Real clocks, without retries, for one repeat."""
+    watch = (
+        Stopwatch(clock=cpu_clock, usage=read_usage, processors=2, threads=1, retries=0)
+        if stopwatch is None
+        else stopwatch
+    )
+    budget = Budget(repeats=1, shortest=1e-9) if budget is None else budget
+    return Bench(device=CPU, stopwatch=watch, budget=budget, ceilings=CEILINGS)
+
+
+@contextmanager
+def registered(build: Callable[[Any], Any] = layers.Honest, **changes: Any) -> Iterator[LayerSpec]:
+    """A layer that `bench` finds, for as long."""
+    spec = layers.spec(build, **changes)
+    plugin = layers.Plugin(spec)
+    registry().register(plugin)
+    try:
+        yield spec
+    finally:
+        registry().unregister(plugin)

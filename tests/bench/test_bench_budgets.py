@@ -1,0 +1,92 @@
+"""What a budget leaves out, and which shorter contexts are tried first."""
+
+import faulty_layers as layers
+import pytest
+import torch
+from bench_fakes import CPU, World, instruments, registered
+from torch import Tensor
+
+from ctxblocks import LayerSpec
+from ctxblocks.bench import BenchConfig
+from ctxblocks.bench._budget import Budget
+from ctxblocks.bench._config import Variant
+from ctxblocks.bench._run import growth_of
+from ctxblocks.bench._subject import Subject
+
+
+class Timed(layers.Honest):
+    """Takes a second for each token of a sequence, and the square of it for suffixes."""
+
+    world: World
+
+    def forward(self, query: Tensor, context: Tensor) -> Tensor:
+        self.world.work("forward", 1.0)
+        return super().forward(query, context)
+
+    def sequence(self, tokens: Tensor) -> Tensor:
+        self.world.work(f"sequence {tokens.shape[-2]}", tokens.shape[-2])
+        return tokens.clone()
+
+    def prefixes(self, query: Tensor, context: Tensor) -> Tensor:
+        self.world.work(f"prefixes {context.shape[-2]}", 0.5)
+        return query.expand(context.shape[-2] + 1, -1)
+
+    def suffixes(self, query: Tensor, context: Tensor) -> Tensor:
+        self.world.work(f"suffixes {context.shape[-2]}", context.shape[-2] ** 2)
+        return query.expand(context.shape[-2] + 1, -1)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Time of the layer `Timed` alone."""
+    world = World()
+    monkeypatch.setattr(Timed, "world", world, raising=False)
+    return world
+
+
+def subject_of(spec: LayerSpec, lengths: tuple[int, ...]) -> Subject:
+    return Subject(Variant(spec=spec, options={}), BenchConfig(width=8, lengths=lengths), CPU)
+
+
+def test_a_budget_leaves_out_what_takes_too_long(world: World) -> None:
+    """Sequences of 64 s and a loop of 65 s fit 100 s, suffixes of 4096 s do not, and are never called at that length."""
+    bench = instruments(Budget(seconds=100, repeats=1), world.stopwatch())
+    with registered(Timed) as spec, torch.no_grad():
+        subject = subject_of(spec, (64,))
+        row = bench.measure(subject, 64)
+    found = row.functions["suffixes"]
+    assert (found.status, found.estimate, found.time) == ("not affordable", pytest.approx(4096), None)
+    assert found.note == "about 4.1e+03 s a call by shorter contexts, where 100 s are given to all repeats"
+    assert "suffixes 64" not in world.calls
+    assert row.ratios["suffixes/sequence"] is None
+    assert row.functions["sequence"].time is not None
+    assert row.functions["sequence"].time.median == 64
+    assert row.functions["loop"].estimate == pytest.approx(65)
+    assert row.functions["loop"].time is not None
+    assert row.functions["loop"].time.median == 65
+
+
+def test_longer_probes_are_not_made_beyond_the_budget(world: World) -> None:
+    """Suffixes of 16 tokens take 256 s; those of 64 would take 4096, and those of 256 are judged without them."""
+    bench = instruments(Budget(seconds=400, repeats=1), world.stopwatch())
+    with registered(Timed) as spec, torch.no_grad():
+        row = bench.measure(subject_of(spec, (256,)), 256)
+    assert row.functions["suffixes"].status == "not affordable"
+    assert {call for call in world.calls if call.startswith("suffixes")} == {"suffixes 16"}
+
+
+def test_measured_lengths_serve_the_next(world: World) -> None:
+    """A second length is not probed for."""
+    bench = instruments(Budget(seconds=1e6, repeats=1), world.stopwatch())
+    with registered(Timed) as spec, torch.no_grad():
+        subject = subject_of(spec, (16, 64))
+        rows = [bench.measure(subject, length) for length in (16, 64)]
+    assert {call for call in world.calls if call.startswith("sequence")} == {f"sequence {n}" for n in (4, 8, 16, 64)}
+    growth = growth_of(subject.variant, rows)
+    assert growth.exponents == {
+        "sequence": pytest.approx(1),
+        "prefixes": pytest.approx(0),
+        "suffixes": pytest.approx(2),
+    }
+    assert growth.lengths["suffixes"] == (16, 64)
+    assert growth_of(subject.variant, rows[:1]).exponents["sequence"] is None

@@ -1,0 +1,147 @@
+"""Statistics, interleaved repeats, foreign load and budgets, all on clocks that the tests move."""
+
+import pytest
+from bench_fakes import World
+
+from ctxblocks.bench._budget import Budget, estimate, loop_estimate, rungs
+from ctxblocks.bench._load import LEAST, Load, Usage, between, read_usage, share_of
+from ctxblocks.bench._statistics import exponent, growth, quartiles
+from ctxblocks.bench._timing import Timed
+
+
+def test_quartiles_are_interpolated() -> None:
+    """Five values have their second, third and fourth; one value is all three."""
+    assert quartiles([5, 1, 4, 2, 3]) == (2, 3, 4)
+    assert quartiles([1, 2]) == (1.25, 1.5, 1.75)
+    assert quartiles([7]) == (7, 7, 7)
+
+
+def test_an_exponent_is_that_of_the_power_law() -> None:
+    """Between first and last length, whatever lies between; one length has none."""
+    assert exponent((4, 1.0), (16, 8.0)) == pytest.approx(1.5)
+    assert growth({1024: 1.0, 4096: 100.0, 16384: 256.0}) == pytest.approx(2)
+    assert growth({16384: 16.0, 1024: 1.0}) == pytest.approx(1)
+    assert growth({1024: 1.0}) is None
+
+
+def test_rounds_call_every_function_in_turn() -> None:
+    """A function with fewer repeats leaves the later rounds."""
+    world = World()
+    times = world.stopwatch().interleave(
+        {
+            "a": Timed(call=lambda: world.work("a", 0.5), repeats=3),
+            "b": Timed(call=lambda: world.work("b", 2.0), repeats=1),
+        }
+    )
+    assert world.calls == ["a", "b", "a", "a"]
+    assert (times["a"].median, times["a"].repeats) == (0.5, 3)
+    assert (times["b"].median, times["b"].repeats) == (2.0, 1)
+
+
+def test_several_calls_in_a_row_count_one_by_one() -> None:
+    """Four calls of 0.5 s make a repeat of 0.5 s."""
+    world = World()
+    times = world.stopwatch().interleave({"a": Timed(call=lambda: world.work("a", 0.5), repeats=2, calls=4)})
+    assert len(world.calls) == 8
+    assert (times["a"].median, times["a"].calls) == (0.5, 4)
+
+
+def test_the_spread_is_that_of_the_repeats() -> None:
+    """Median and quartiles of 1 … 5 s."""
+    world, seconds = World(), iter([1.0, 5.0, 3.0, 2.0, 4.0])
+    found = world.stopwatch().interleave({"a": Timed(call=lambda: world.work("a", next(seconds)), repeats=5)})["a"]
+    assert (found.lower, found.median, found.upper) == (2, 3, 4)
+
+
+def test_a_disturbed_round_is_made_again() -> None:
+    """The attempt with the least foreign load counts, here the second of two, and its time with it."""
+    world, foreign, seconds = World(), iter([1.0, 0.0]), iter([9.0, 1.0])
+
+    def call() -> None:
+        world.foreign = next(foreign)
+        world.work("a", next(seconds))
+
+    found = world.stopwatch().interleave({"a": Timed(call=call, repeats=1)})["a"]
+    assert (found.median, found.foreign, len(world.calls)) == (1.0, 0.0, 2)
+
+
+@pytest.mark.parametrize(("limit", "calls"), [({"retries": 3}, 4), ({"retries": 3, "patience": 0.5}, 2)])
+def test_retries_are_bounded(limit: dict[str, float], calls: int) -> None:
+    """By their number and by their time; what stays is the least load, half of two processors."""
+    world = World()
+    world.foreign = 1.0
+    found = world.stopwatch(**limit).interleave({"a": Timed(call=lambda: world.work("a", 1.0), repeats=1)})["a"]
+    assert len(world.calls) == calls
+    assert found.foreign == pytest.approx(0.5)
+
+
+def test_processors_left_free_are_others_to_use() -> None:
+    """One thread beside another's is no disturbance on two processors; the share is told all the same."""
+    world = World()
+    world.foreign = 1.0
+    found = world.stopwatch(threads=1).interleave({"a": Timed(call=lambda: world.work("a", 1.0), repeats=1)})["a"]
+    assert len(world.calls) == 1
+    assert found.foreign == pytest.approx(0.5)
+
+
+def test_foreign_load_is_what_others_used() -> None:
+    """All busy time without one's own, over the time of all processors; ticks of the clock count as none."""
+    load = between(Usage(10.0, 100.0, 5.0), Usage(12.0, 103.0, 6.0), 2)
+    assert load == Load(2.0, 4.0)
+    assert share_of([load]) == 0.5
+    assert share_of([load, Load(0.0, 4.0)]) == 0.25
+    assert share_of([Load(LEAST / 2, 0.1)]) == 0
+    assert share_of([Load(LEAST / 2, 0.1)] * 3) == pytest.approx(0.15)
+    assert share_of([Load(-1.0, 4.0)]) == 0
+    assert share_of([]) == 0
+
+
+def test_the_counters_count_this_process() -> None:
+    """Three tenths of a second of own work, and the system was busy at least about as long."""
+    before = after = read_usage()
+    while after.own - before.own < 0.3:
+        after = read_usage()
+    assert after.wall - before.wall > 0.2
+    assert after.busy - before.busy > 0.2
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [(16384, [64, 256, 1024, 4096]), (1024, [16, 64, 256]), (64, [16, 32]), (16, [4, 8]), (2, [1]), (1, [1])],
+)
+def test_rungs_lead_to_a_length(length: int, expected: list[int]) -> None:
+    """By factors of four from sixteen tokens on, and two where the length is short."""
+    assert rungs(length) == expected
+
+
+def test_estimates_follow_the_longest_two() -> None:
+    """Never slower than linear, never faster than cubic growth; one length alone grows with the square."""
+    assert estimate({1: 9.0, 16: 1.0, 64: 16.0}, 256) == pytest.approx(256)
+    assert estimate({16: 1.0, 64: 1.0}, 128) == pytest.approx(2)
+    assert estimate({16: 1.0, 32: 1024.0}, 64) == pytest.approx(8192)
+    assert estimate({16: 1.0, 128: 7.0}, 32) == pytest.approx(4)
+
+
+def test_a_loop_is_estimated_by_trapezoids() -> None:
+    """Calls of i + 1 seconds on 0 … 8 tokens are 45 seconds."""
+    assert loop_estimate({i: i + 1.0 for i in (0, 2, 4, 8)}) == pytest.approx(45, abs=5)
+    assert loop_estimate({0: 1.0}) == 1
+
+
+def test_a_budget_decides() -> None:
+    """By the fewest repeats allowed, or by those asked for."""
+    budget = Budget(seconds=30)
+    assert [budget.affords(call) for call in (9.9, 10.1)] == [True, False]
+    assert [budget.repeats_of(call) for call in (0.001, 0.5, 3.0)] == [9, 8, 3]
+    assert [budget.calls_of(call) for call in (1e-5, 0.0011, 1.0)] == [200, 2, 1]
+    assert budget.probes({16: 1.0}, 64)  # at most 16 s, for a second point
+    assert not budget.probes({16: 3.0}, 64)
+    assert budget.probes({16: 0.1, 64: 0.3}, 256)
+    assert not budget.probes({16: 0.3, 64: 1.0}, 256)  # 3.3 s for a third
+    assert not budget.probes({16: 0.1, 64: 0.3}, 128)  # too near
+    loop = budget.of_loop()
+    assert [loop.affords(call) for call in (29.0, 31.0)] == [True, False]
+    assert [loop.repeats_of(call) for call in (0.1, 4.0, 20.0)] == [9, 2, 1]
+    asked = Budget(seconds=30, repeats=1)
+    assert [asked.affords(call) for call in (29.0, 31.0)] == [True, False]
+    assert asked.repeats_of(1e-6) == 1
