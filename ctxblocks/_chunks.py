@@ -1,17 +1,22 @@
 """Many rows through a network, a part of them at a time."""
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from ctxblocks._blocks import ContextualBlock
 from ctxblocks._errors import ArgumentError
+from ctxblocks._memory import check_room, memory_errors
 from ctxblocks._read import Read
 from ctxblocks._update import ImplicitUpdate
 
 HIDDEN = 2**18
 """Numbers that the first layers of a network put out at a time: a megabyte in float32."""
+MUCH = 2**26
+"""Bytes from which on the free memory is looked up."""
 
 
 def check_chunk(chunk: int | None) -> None:
@@ -22,6 +27,28 @@ def check_chunk(chunk: int | None) -> None:
     """
     if chunk is not None and chunk < 1:
         raise ArgumentError(f"chunk: got {chunk}, needs at least 1, or None for as many rows as a cache holds")
+
+
+@contextmanager
+def room_for_prefixes(
+    context: Tensor,  # (…, n, d_context)
+    blocks: Sequence[ContextualBlock],
+) -> Iterator[None]:
+    """Within it, too little memory for all prefixes is an error that says how much they take, before the process is killed.
+
+    What every block keeps of a prefix, its update and its output, is compared with what is free, where that is much.
+
+    Raises:
+        OutOfMemoryError: less is free, or torch was refused an allocation.
+    """
+    rows = math.prod(context.shape[:-2]) * (context.shape[-2] + 1)
+    needed = rows * sum(2 * block.width for block in blocks) * context.element_size()
+    what = f"context: got {context.shape[-2]} tokens of width {context.shape[-1]}, whose dynamics"
+    way_out = "pass a smaller chunk=…, fewer tokens, or a smaller batch"
+    if needed > MUCH:
+        check_room(needed, context.device, what, way_out)
+    with memory_errors(context.device, what, way_out):
+        yield
 
 
 def complete_rows(

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ctxblocks._blocks import ContextualBlock
-from ctxblocks._chunks import check_chunk, complete_rows
+from ctxblocks._checks import inside_transform
+from ctxblocks._chunks import check_chunk, complete_rows, room_for_prefixes
 from ctxblocks._errors import ArgumentError
 from ctxblocks._lowrank import LowRank
 from ctxblocks._numerics import dot, image_norm, norm, widen
@@ -200,11 +201,25 @@ def dynamics(
         NonFiniteError: query or context hold NaN or infinity.
         DegenerateQueryError: the read without context is zero; `Augmented()` has an update there.
         ArgumentError: `chunk` is below 1.
+        OutOfMemoryError: there is less memory than the prefixes take, or torch was refused what it asked for.
     """
     plan = Plan(check=check)
     check_problem(block, query, context, plan)
     check_chunk(chunk)
-    blocks, solvers = blocks_of(block), solvers_of(block, solver)
+    how = (solvers_of(block, solver), plan, chunk)
+    if inside_transform():
+        found = _all_prefixes(block, query, context, how)
+    else:
+        with room_for_prefixes(context, blocks_of(block)):
+            found = _all_prefixes(block, query, context, how)
+    return found if isinstance(block, Stack) else found[0]
+
+
+def _all_prefixes(
+    block: Block, query: Tensor, context: Tensor, how: tuple[list[Solver], Plan, int | None]
+) -> list[Dynamics]:
+    """Block by block: the reads of all prefixes, their updates, and what the patched query alone makes of them."""
+    (solvers, plan, chunk), blocks = how, blocks_of(block)
     query, context, found = read_in(block, query), read_in(block, context), []
     copies = alone = query.unsqueeze(-2)  # (…, 1 or n + 1, d)
     for number, (each, one) in enumerate(zip(blocks, solvers, strict=True)):
@@ -215,4 +230,4 @@ def dynamics(
         found.append(Dynamics(update, copies, base, each, one, chunk))
         if number + 1 < len(blocks):
             alone, context = complete_rows(each, base.expand(full.z), update, chunk), each.sequence(context)
-    return found if isinstance(block, Stack) else found[0]
+    return found

@@ -166,7 +166,8 @@ class MLP(_OneLast):
         z: Tensor,  # (…, d)
     ) -> Tensor:  # (…, m)
         """`σ(W z + b)`."""
-        return self.activation(self.up(z))
+        z = self.up(z)  # by the same name, so that a read made for this call is let go before the activation is
+        return self.activation(z)
 
 
 class GatedMLP(_OneLast):
@@ -197,5 +198,6 @@ class GatedMLP(_OneLast):
         z: Tensor,  # (…, d)
     ) -> Tensor:  # (…, m)
         """`σ(W_gate z) ⊙ W_up z`."""
-        hidden: Tensor = self.activation(self.gate(z)) * self.up(z)
-        return hidden
+        gate = self.activation(self.gate(z))
+        z = self.up(z)  # by the same name: see `MLP.hidden`
+        return gate * z

@@ -29,11 +29,11 @@ class Budget:
         shortest: seconds that a repeat should last, made of several calls if need be.
     """
 
-    seconds: float = 30.0
+    seconds: float = 12.0
     repeats: int | None = None
     most: int = 9
     least: int = 3
-    unhurried: float = 4.0
+    unhurried: float = 2.0
     shortest: float = 0.002
 
     def affords(self, call: float) -> bool:
@@ -47,8 +47,8 @@ class Budget:
         return max(self.least, min(self.most, int(self.unhurried / call)))
 
     def of_loop(self) -> "Budget":
-        """The budget of the loop, which is a mean over many calls already: one repeat may do."""
-        return attrs.evolve(self, least=1, unhurried=self.seconds / 3)
+        """The budget of the loop, which is a mean over many calls already: one repeat may do, and may take longer."""
+        return attrs.evolve(self, seconds=2.5 * self.seconds, least=1, unhurried=self.seconds)
 
     def calls_of(self, call: float) -> int:
         """Calls of so many seconds that make one repeat."""

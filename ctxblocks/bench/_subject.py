@@ -76,8 +76,16 @@ class Subject:
         return lambda: self.layer(self.query, context)
 
     def loop(self, length: int) -> Call:
-        """The layer called on each prefix of that many tokens."""
-        return lambda: [self.layer(self.query, self.context[:i]) for i in range(length + 1)]
+        """The layer called on each prefix of that many tokens.
+
+        No output is kept: between the tensors of growing size that the calls work on, it would keep their memory apart.
+        """
+
+        def every_prefix() -> None:
+            for i in range(length + 1):
+                self.layer(self.query, self.context[:i])
+
+        return every_prefix
 
     def difference(self, length: int) -> str | None:
         """What to note where the reference computes something else than `sequence`, or None."""

@@ -5,7 +5,7 @@ import torch
 from core.helpers import BLOCKS, NETWORKS, Pool, block, problem
 from torch import nn
 
-from ctxblocks import ArgumentError, Dynamics, Stack, dynamics
+from ctxblocks import ArgumentError, Dynamics, OutOfMemoryError, Stack, dynamics
 from ctxblocks._numerics import image_norm
 
 U = 2.0**-53
@@ -40,6 +40,26 @@ def test_a_chunk_without_rows_is_refused(chunk: int) -> None:
     """A number of rows below one is named, with the way out."""
     with pytest.raises(ArgumentError, match=f"chunk: got {chunk}, needs at least 1, or None"):
         dynamics(block("plain"), *problem(), chunk=chunk)
+
+
+def test_a_context_too_long_for_memory_is_refused_before_anything_is_computed() -> None:
+    """The message names the tokens, the memory and the chunk; the context itself takes none, being one number."""
+    made, context = block("plain"), torch.zeros(1, 1, dtype=torch.float64).expand(10**13, 4)
+    with pytest.raises(OutOfMemoryError, match=r"got 10000000000000 tokens of width 4, whose dynamics need at least .*chunk="):
+        dynamics(made, torch.zeros(4, dtype=torch.float64), context, check=False)
+
+
+def test_a_refused_allocation_names_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch says of an allocation that it could not make is told as this package's error."""
+    made, refusal = block("plain"), RuntimeError("can't allocate memory: you tried to allocate 1073741824 bytes.")
+
+    def refuse(*arguments: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr(made.layer, "prefixes", refuse)
+    with pytest.raises(OutOfMemoryError, match=r"whose dynamics need 1(\.0+)? GiB at once, .*chunk=") as raised:
+        dynamics(made, *problem())
+    assert raised.value.__cause__ is refusal
 
 
 @pytest.mark.parametrize("kind", [kind for kind in BLOCKS if kind != "parallel"])
