@@ -26,7 +26,8 @@ class Budget:
         most: repeats of a short call, where they are left to it.
         least: repeats of a long one.
         unhurried: seconds for all repeats, from which on there are fewer than the most.
-        shortest: seconds that a repeat should last, made of several calls if need be.
+        shortest: seconds that a repeat should last, made of several calls if need be: the first one after another
+            function finds its tensors neither in the cache nor in the allocator's hands.
     """
 
     seconds: float = 12.0
@@ -34,7 +35,7 @@ class Budget:
     most: int = 9
     least: int = 3
     unhurried: float = 2.0
-    shortest: float = 0.002
+    shortest: float = 0.03
 
     def affords(self, call: float) -> bool:
         """Whether calls of so many seconds fit, in the fewest repeats allowed."""
@@ -48,7 +49,7 @@ class Budget:
 
     def of_loop(self) -> "Budget":
         """The budget of the loop, which is a mean over many calls already: one repeat may do, and may take longer."""
-        return attrs.evolve(self, seconds=2.5 * self.seconds, least=1, unhurried=self.seconds)
+        return attrs.evolve(self, seconds=1.25 * self.seconds, least=1, unhurried=self.seconds / 4)
 
     def calls_of(self, call: float) -> int:
         """Calls of so many seconds that make one repeat."""

@@ -85,8 +85,8 @@ class Griffin(ProjectedLayer):
         carry, outputs = self._start(context), [self._first(self._gate(first), self.linear_x(first))]
         for start in range(0, context.shape[-2], self.block):
             rows, block = (x[..., start : start + self.block, :] for x in (later, context))
-            earlier, states, carry = self._advance(self.linear_x(block), carry)
-            outputs.append(self._step_from(self._gate(rows), self.linear_x(rows), earlier[..., 1:, :], states))
+            output, carry = self._after_each(block, carry, self._gate(rows), self.linear_x(rows))
+            outputs.append(output)
         return torch.cat(outputs, dim=-2)
 
     def prefixes(
@@ -100,9 +100,8 @@ class Griffin(ProjectedLayer):
         x, gate = self.linear_x(row), self._gate(row)
         carry, outputs = self._start(context), [self._first(gate, x)]
         for start in range(0, context.shape[-2], self.block):
-            block = context[..., start : start + self.block, :]
-            earlier, states, carry = self._advance(self.linear_x(block), carry)
-            outputs.append(self._step_from(gate, x, earlier[..., 1:, :], states))
+            output, carry = self._after_each(context[..., start : start + self.block, :], carry, gate, x)
+            outputs.append(output)
         return torch.cat(outputs, dim=-2)
 
     def suffixes(
@@ -179,7 +178,11 @@ class Griffin(ProjectedLayer):
         u = torch.addcmul(earlier[..., :-1, :], x, self.conv_weight[:, -1])
         _, decay, drive = self.lru.steps(u, self.lru.reset_first(u) if carry.fresh else None)
         states = diagonal_scan(decay, drive, carry.state)
-        return earlier, states, Carry(inputs[..., x.shape[-2] :, :], states[..., -1, :], fresh=False)
+        last = (
+            inputs[..., x.shape[-2] :, :].clone(),
+            states[..., -1, :].clone(),
+        )  # copies, so that the block's are let go
+        return earlier, states, Carry(*last, fresh=False)
 
     def _first(
         self,
@@ -191,17 +194,17 @@ class Griffin(ProjectedLayer):
         output: Tensor = self.projection(self._gated(gate, drive))
         return output
 
-    def _step_from(
+    def _after_each(
         self,
+        tokens: Tensor,  # (…, n, d)
+        carry: Carry,
         gate: Tensor,  # (…, n or 1, e)
         x: Tensor,  # (…, n or 1, e)
-        earlier: Tensor,  # (…, n, e)
-        states: Tensor,  # (…, n, e)
-    ) -> Tensor:  # (…, n, d)
-        """The outputs at queries, each after one of the tokens."""
-        _, decay, drive = self.lru.steps(torch.addcmul(earlier, x, self.conv_weight[:, -1]))
-        output: Tensor = self.projection(self._gated(gate, torch.addcmul(drive, decay, states)))
-        return output
+    ) -> tuple[Tensor, Carry]:  # (…, n, d)
+        """The outputs at queries, each after one of the tokens, and what the next block begins with."""
+        earlier, states, carry = self._advance(self.linear_x(tokens), carry)
+        _, decay, drive = self.lru.steps(torch.addcmul(earlier[..., 1:, :], x, self.conv_weight[:, -1]))
+        return self.projection(self._gated(gate, torch.addcmul(drive, decay, states))), carry
 
     def _first_states(
         self,

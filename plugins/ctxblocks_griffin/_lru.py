@@ -61,8 +61,10 @@ class RealGatedLRU(nn.Module):
         if reset is not None:
             log_decay = log_decay + reset
         lost = torch.expm1(log_decay)  # a − 1
-        tiny = torch.finfo(lost.dtype).tiny  # under the root, so that its slope is finite where a is 1
-        factor = torch.sqrt((lost * (-2 - lost)).clamp(min=tiny))  # 1 − a² = −(a − 1)(a + 1), without its cancellation
+        tiny = lost.new_full(
+            (), torch.finfo(lost.dtype).tiny
+        )  # under the root, so that its slope is finite where a is 1
+        factor = torch.sqrt(torch.addcmul(tiny, lost, -2 - lost))  # 1 − a² = −(a − 1)(a + 1), without its cancellation
         return log_decay, lost + 1, factor * torch.sigmoid(widen(self.input_gate(u))) * widen(u)
 
     def reset_first(

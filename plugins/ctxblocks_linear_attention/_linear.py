@@ -126,9 +126,8 @@ class LinearAttention(ProjectedLayer):
             own if log_decay is None else own.map(torch.zeros_like)
         )  # one's own part does not fade: it is added last
         for start in range(0, context.shape[-2], self.block):
-            k, v = self._write(context[..., start : start + self.block, :], one=False)
-            read = self._running(k @ reading, v, log_decay, total)
-            total = read.map(lambda part: part[..., -1:, :])
+            read = self._block(context[..., start : start + self.block, :], reading, log_decay, total)
+            total = read.map(lambda part: part[..., -1:, :].clone())
             rows = read if log_decay is None else read.map(torch.add, own)
             outputs.append(self._project(self._output(rows, query.dtype)))
         return torch.cat(outputs, dim=-2)
@@ -146,6 +145,17 @@ class LinearAttention(ProjectedLayer):
         read = self._running(weights.flip(-2), v.flip(-2), None, own)
         rows = read.map(lambda part, mine: torch.cat([part.flip(-2), mine], dim=-2), own)
         return self._project(self._output(rows, query.dtype))
+
+    def _block(
+        self,
+        tokens: Tensor,  # (…, n, d)
+        reading: Tensor,  # (…, heads, e, 1)
+        log_decay: Tensor | None,  # (heads, 1), float64
+        start: _Sums,  # of one row
+    ) -> _Sums:  # of n rows
+        """What the query reads after each token of a block."""
+        k, v = self._write(tokens, one=False)
+        return self._running(k @ reading, v, log_decay, start)
 
     def _running(
         self,

@@ -221,16 +221,26 @@ class RecurrentLayer(ProjectedLayer):
         rows = []
         for start in range(0, max(n, 1), self.block):
             tokens = context[..., start : start + self.block, :]
-            outputs = torch.cat([state[0].unsqueeze(-2), self.outputs(tokens, state)[0]], dim=-2)
-            recurrent = self.hidden_product(outputs)
-            states = self.complete(tokens, recurrent, outputs, state)
-            state = tuple(part[..., -1, :] for part in states)
             count = tokens.shape[-2] + (start + self.block >= n)  # the last state opens the next block, if there is one
             asked = queries if queries.shape[-2] == 1 else queries[..., start : start + count, :]
-            parts = (part[..., :count, :] for part in (recurrent, *states))
-            found = self.gates(self.input_product(asked), next(parts), tuple(parts))
-            rows.append(self.projection(found[0]))
+            found, state = self._after_block(asked, tokens, state, count)
+            rows.append(self.projection(found))
         return torch.cat(rows, dim=-2)
+
+    def _after_block(
+        self,
+        queries: Tensor,  # (…, count or 1, d)
+        tokens: Tensor,  # (…, m, d)
+        state: State,  # each (…, hidden), before them
+        count: int,
+    ) -> tuple[Tensor, State]:  # (…, count, hidden), each (…, hidden)
+        """The cell's outputs at queries after the first `0, 1, …` tokens, and the state after all; nothing else is kept."""
+        outputs = torch.cat([state[0].unsqueeze(-2), self.outputs(tokens, state)[0]], dim=-2)
+        recurrent = self.hidden_product(outputs)
+        states = self.complete(tokens, recurrent, outputs, state)
+        parts = (part[..., :count, :] for part in (recurrent, *states))
+        found = self.gates(self.input_product(queries), next(parts), tuple(parts))[0]
+        return found, tuple(part[..., -1, :].clone() for part in states)
 
     def _pair(self, product: str) -> list[Tensor]:
         """The weight of the input ("ih") or hidden ("hh") product, and its bias if there is one."""

@@ -87,7 +87,9 @@ class SSMCore(ProjectedLayer):
         window = wide.new_zeros(*wide.shape[:-2], rows, wide.shape[-1])
         for m in range(back):
             window = torch.addcmul(window, wide[..., m : m + rows, :], self._tap(back - m))
-        return window, Carry(wide[..., rows - 1 :, :].to(inputs.dtype), carry.state)
+        return window, Carry(
+            wide[..., rows - 1 :, :].to(inputs.dtype, copy=True), carry.state
+        )  # a copy lets the block go
 
     def _signals(
         self,

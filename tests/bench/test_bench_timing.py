@@ -130,7 +130,7 @@ def test_a_loop_is_estimated_by_trapezoids() -> None:
 
 def test_a_budget_decides() -> None:
     """By the fewest repeats allowed, or by those asked for."""
-    budget = Budget(seconds=30)
+    budget = Budget(seconds=30, unhurried=4, shortest=0.002)
     assert [budget.affords(call) for call in (9.9, 10.1)] == [True, False]
     assert [budget.repeats_of(call) for call in (0.001, 0.5, 3.0)] == [9, 8, 3]
     assert [budget.calls_of(call) for call in (1e-5, 0.0011, 1.0)] == [200, 2, 1]
@@ -140,8 +140,8 @@ def test_a_budget_decides() -> None:
     assert not budget.probes({16: 0.3, 64: 1.0}, 256)  # 3.3 s for a third
     assert not budget.probes({16: 0.1, 64: 0.3}, 128)  # too near
     loop = budget.of_loop()
-    assert [loop.affords(call) for call in (29.0, 31.0)] == [True, False]
-    assert [loop.repeats_of(call) for call in (0.1, 4.0, 20.0)] == [9, 2, 1]
+    assert [loop.affords(call) for call in (37.0, 38.0)] == [True, False]
+    assert [loop.repeats_of(call) for call in (0.1, 3.0, 20.0)] == [9, 2, 1]
     asked = Budget(seconds=30, repeats=1)
     assert [asked.affords(call) for call in (29.0, 31.0)] == [True, False]
     assert asked.repeats_of(1e-6) == 1

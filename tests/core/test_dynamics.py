@@ -45,7 +45,9 @@ def test_a_chunk_without_rows_is_refused(chunk: int) -> None:
 def test_a_context_too_long_for_memory_is_refused_before_anything_is_computed() -> None:
     """The message names the tokens, the memory and the chunk; the context itself takes none, being one number."""
     made, context = block("plain"), torch.zeros(1, 1, dtype=torch.float64).expand(10**13, 4)
-    with pytest.raises(OutOfMemoryError, match=r"got 10000000000000 tokens of width 4, whose dynamics need at least .*chunk="):
+    with pytest.raises(
+        OutOfMemoryError, match=r"got 10000000000000 tokens of width 4, whose dynamics need at least .*chunk="
+    ):
         dynamics(made, torch.zeros(4, dtype=torch.float64), context, check=False)
 
 
