@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+IMAGES = 2**18
+"""Entries of images that are held at a time."""
+
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which a sum of `dtype` products is carried: float32 for half types, else the dtype itself."""
@@ -39,9 +42,16 @@ def image_norm(
     unit, scale = scaled(x)
     size = torch.stack([weight.detach().abs().max() for weight in weights]).max().to(unit.dtype)
     size = torch.where(size == 0, 1, size)
-    parts = [torch.linalg.vector_norm(unit @ (widen(weight) / size).mT, dim=-1) for weight in weights]
-    length: Tensor = torch.linalg.vector_norm(torch.stack(parts, dim=-1), dim=-1) * (scale.squeeze(-1) * size)
-    return length
+    rows = unit.reshape(-1, x.shape[-1])  # a part of them at a time, so that their images stay in the cache
+    parts = [
+        torch.cat(
+            [torch.linalg.vector_norm(some @ matrix, dim=-1) for some in rows.split(max(1, IMAGES // len(weight)))]
+        )
+        for weight in weights
+        for matrix in [(widen(weight) / size).mT]
+    ]
+    length: Tensor = torch.linalg.vector_norm(torch.stack(parts, dim=-1), dim=-1).reshape(x.shape[:-1])
+    return length * (scale.squeeze(-1) * size)
 
 
 def cosine(

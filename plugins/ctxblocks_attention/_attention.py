@@ -202,12 +202,12 @@ class SelfAttention(ProjectedLayer):
             keys = rotate(_split(keys, self.kv_heads), distances, self.rotary_base)
             return torch.flatten(queries @ keys.movedim(-3, -1).to(wide), -3, -2)
         weight = self.k_proj.weight.view(self.kv_heads, self.head_width, self.width).to(wide)
-        folded = (queries @ weight).flatten(-3, -2)  # (…, heads, d)
+        folded = torch.einsum("...grk,gkd->...grd", queries, weight).flatten(-3, -2)  # (…, heads, d)
         scores = torch.cat([folded @ tokens.to(wide).mT for tokens in parts], dim=-1)
         if not self.has_bias:
             return scores
-        bias = self.k_proj.bias.view(self.kv_heads, self.head_width, 1).to(wide)
-        return scores + torch.flatten(queries @ bias, -3, -2)
+        shift = torch.einsum("...grk,gk->...gr", queries, self.k_proj.bias.view(self.kv_heads, -1).to(wide))
+        return scores + shift.flatten(-2).unsqueeze(-1)
 
     def _projected_values(
         self,

@@ -33,7 +33,7 @@ class Griffin(ProjectedLayer):
         config: see `GriffinConfig`.
     """
 
-    block: int = 512
+    block: int = 1024
     """Tokens that are worked on at a time, so that what a pass holds stays in the cache."""
 
     def __init__(self, config: GriffinConfig) -> None:

@@ -66,7 +66,7 @@ class LinearAttention(ProjectedLayer):
     """Tokens in one product of `sequence` and `causal`."""
     running_chunk: int = 32
     """Tokens in one product of `prefixes` and `suffixes`."""
-    block: int = 512
+    block: int = 1024
     """Tokens that `prefixes` works on at a time, so that what a pass holds stays in the cache."""
 
     def __init__(self, config: LinearAttentionConfig) -> None:
