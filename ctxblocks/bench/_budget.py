@@ -45,7 +45,7 @@ class Budget:
         """Repeats of a call of so many seconds."""
         if self.repeats is not None:
             return self.repeats
-        return max(self.least, min(self.most, int(self.unhurried / call)))
+        return max(self.least, min(self.most, int(self.unhurried / max(call, 1e-9))))
 
     def of_loop(self) -> "Budget":
         """The budget of the loop, which is a mean over many calls already: one repeat may do, and may take longer."""
@@ -53,7 +53,7 @@ class Budget:
 
     def calls_of(self, call: float) -> int:
         """Calls of so many seconds that make one repeat."""
-        return max(1, math.ceil(self.shortest / call))
+        return max(1, math.ceil(self.shortest / max(call, 1e-9)))
 
     def probes(self, seconds: Mapping[int, float], length: int) -> bool:
         """Whether a call of that length is worth its time for an estimate alone, where `{n: t}` is known.

@@ -48,11 +48,11 @@ class Bench:
                 if found[name].status == "measured":
                     calls[name]()
                     works[name] = count_work(calls[name], self.device)
-                    timed[name] = _timed(calls[name], found[name], self.budget)
+                    timed[name] = _timed(calls[name], self.stopwatch.clock(calls[name]), self.budget)
         with self._guarded(subject, length, "loop"):
             found["loop"] = self._foresee_loop(subject, length)
         if found["loop"].status == "measured":
-            timed["loop"] = _timed(subject.loop(length), found["loop"], self.budget.of_loop())
+            timed["loop"] = _timed(subject.loop(length), found["loop"].estimate or 0.0, self.budget.of_loop())
         with self._guarded(subject, length, "functions"):
             times = self.stopwatch.interleave(timed)
         for name, time in times.items():
@@ -103,9 +103,9 @@ def _verdict(seconds: float, by: str, budget: Budget) -> Measurement:
     return Measurement(status="not affordable", note=note, estimate=seconds)
 
 
-def _timed(call: Call, foreseen: Measurement, budget: Budget) -> Timed:
-    assert foreseen.estimate is not None
-    return Timed(call=call, repeats=budget.repeats_of(foreseen.estimate), calls=budget.calls_of(foreseen.estimate))
+def _timed(call: Call, seconds: float, budget: Budget) -> Timed:
+    """The call with as many repeats, of as many calls each, as its seconds allow."""
+    return Timed(call=call, repeats=budget.repeats_of(seconds), calls=budget.calls_of(seconds))
 
 
 def bound_of(work: Work, seconds: float, ceilings: Ceilings) -> Bound:
