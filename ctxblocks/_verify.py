@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ctxblocks._blocks import ContextualBlock
-from ctxblocks._errors import ArgumentError, DeviceError, DtypeError, PluginError
+from ctxblocks._errors import ArgumentError, DtypeError
 from ctxblocks._layer import ContextualLayer
-from ctxblocks._messages import describe, listed
-from ctxblocks._registry import registry
+from ctxblocks._messages import listed
+from ctxblocks._requests import device_of, specs_of
 from ctxblocks._specs import LayerSpec
 from ctxblocks._threads import one_thread
 from ctxblocks.testing._identity import identity
@@ -155,36 +155,11 @@ def plan_verify(
     return VerifyPlan(rows=tuple(rows), notes=tuple(notes), device=place, examples=examples, seed=seed)
 
 
-def device_of(name: str) -> torch.device:
-    """The device of a command's option, `auto` being a GPU where there is one."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise DeviceError(f"device: got {name!r}, needs 'auto', 'cpu' or 'cuda'")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("device: got 'cuda', needs a GPU that torch can use, and there is none; use 'cpu' or 'auto'")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
 def _dtype_name(dtype: str | torch.dtype) -> str:
     name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise DtypeError(f"dtypes: got {name!r}, needs some of {listed(DTYPES)}")
     return name
-
-
-def specs_of(layers: Sequence[str] | None) -> list[LayerSpec]:
-    """The layers named, or all that are registered, if no plugin failed."""
-    known = registry()
-    if layers is not None:
-        return [known.layer(name) for name in dict.fromkeys(layers)]
-    broken = [f"plugin {name!r} failed with {describe(error)}" for name, error in known.failures.items()]
-    broken += [f"layer {name!r} is provided by {listed(plugins)}" for name, plugins in known.clashes.items()]
-    if broken:
-        raise PluginError(
-            f"layers: all are asked for, and {'; '.join(broken)}; mend that, or name layers: {listed(known.layers)}"
-        )
-    return list(known.layers.values())
 
 
 def _lack(layers: Sequence[ContextualLayer], dtype: torch.dtype, device: torch.device) -> str | None:

@@ -10,8 +10,9 @@ import torch
 from ctxblocks._errors import ArgumentError
 from ctxblocks._memory import check_room
 from ctxblocks._messages import listed
+from ctxblocks._requests import device_of, specs_of
 from ctxblocks._specs import LayerSpec
-from ctxblocks._verify import DTYPES, device_of, specs_of
+from ctxblocks._verify import DTYPES
 
 LENGTHS = (1024, 4096, 16384)
 WAY_OUT = "give a smaller --chunk or shorter --lengths"

@@ -6,8 +6,9 @@ from typing import Literal
 import attrs
 import torch
 
-from ctxblocks._errors import ArgumentError, DeviceError
+from ctxblocks._errors import ArgumentError
 from ctxblocks._messages import closest, listed
+from ctxblocks._requests import device_of
 
 FIGURES = (2, 3, 4, 5, 6)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -153,7 +154,9 @@ def preset(
     chosen = tuple(sorted(set(figures)))
     needed = {model for figure in chosen for model in MODELS_OF[figure]}
     models = tuple(_model(model, steps) for model, steps in STEPS[name].items() if model in needed)
-    return Configuration(preset=name, figures=chosen, seed=seed, device=_device(device), dtype=dtype, models=models)
+    return Configuration(
+        preset=name, figures=chosen, seed=seed, device=device_of(device).type, dtype=dtype, models=models
+    )
 
 
 def _model(name: str, steps: int) -> ModelConfig:
@@ -176,14 +179,3 @@ def _model(name: str, steps: int) -> ModelConfig:
         steps=steps,
         evaluate_every=every,
     )
-
-
-def _device(name: str) -> str:
-    """`cpu` or `cuda`, by what there is."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise ArgumentError(f"device: got {name!r}, needs one of auto, cpu, cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("device: got 'cuda', needs a GPU that torch can use, and there is none; use device='cpu'")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
