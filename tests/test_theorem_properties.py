@@ -80,9 +80,9 @@ FAULTS: dict[str, Fault] = {  # by the property meant for it
         lambda right: lambda self: 1 - dot(self.key, self.direction),
     ),
     "dynamics_serve_every_prefix": (
-        core_dynamics,
-        "_prefix_reads",
-        lambda right: lambda block, copies, context: right(block, copies, context.flip(-2)),
+        ContextualBlock,
+        "contextualize_prefixes",
+        lambda right: lambda self, copies, context: right(self, copies, context.flip(-2)),
     ),
     "factors_carry_the_read": (Factorization, "factor", lambda right: lambda self, i: right(self, max(i - 1, 1))),
     "factors_keep_the_output": (Factorization, "outputs", lambda right: lambda self: self.block.complete(self.reads)),
@@ -103,9 +103,9 @@ FAULTS: dict[str, Fault] = {  # by the property meant for it
     ),
     "kept_tokens_are_restored": (ContextualBlock, "sequence", unpatched_tokens),
     "marginal_norms_are_dense": (
-        Dynamics,
-        "_read_norm",
-        lambda right: lambda self, direction, reader: 1.001 * right(self, direction, reader),
+        core_dynamics,
+        "image_norm",
+        lambda right: lambda weights, x: 1.001 * right(weights, x),
     ),
     "merged_weights_answer_alone": (ContextualBlock, "add_output_bias", lambda right: lambda self, shift: None),
     "metric_is_least_in_its_norm": (
