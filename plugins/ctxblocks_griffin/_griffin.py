@@ -85,8 +85,8 @@ class Griffin(ProjectedLayer):
         carry, outputs = self._start(context), [self._first(self._gate(first), self.linear_x(first))]
         for start in range(0, context.shape[-2], self.block):
             rows, block = (x[..., start : start + self.block, :] for x in (later, context))
-            output, carry = self._after_each(block, carry, self._gate(rows), self.linear_x(rows))
-            outputs.append(output)
+            states, carry = self._after_each(block, carry, self.linear_x(rows))
+            outputs.append(self.projection(self._gated(self._gate(rows), states)))
         return torch.cat(outputs, dim=-2)
 
     def prefixes(
@@ -100,8 +100,8 @@ class Griffin(ProjectedLayer):
         x, gate = self.linear_x(row), self._gate(row)
         carry, outputs = self._start(context), [self._first(gate, x)]
         for start in range(0, context.shape[-2], self.block):
-            output, carry = self._after_each(context[..., start : start + self.block, :], carry, gate, x)
-            outputs.append(output)
+            states, carry = self._after_each(context[..., start : start + self.block, :], carry, x)
+            outputs.append(self._read_out(gate, states))
         return torch.cat(outputs, dim=-2)
 
     def suffixes(
@@ -121,7 +121,7 @@ class Griffin(ProjectedLayer):
             stop = min(start + self.block, n + 1)
             states = self._first_states(padded[..., start : stop + redone, :], n + 1 - start, redone)
             states = torch.addcmul(added[..., start:stop, :], fade[..., start:stop, :], states)
-            outputs.append(self.projection(self._gated(gate, states)))
+            outputs.append(self._read_out(gate, states))
         return torch.cat(outputs, dim=-2)
 
     def _gate(
@@ -138,6 +138,16 @@ class Griffin(ProjectedLayer):
     ) -> Tensor:  # (…, e)
         """What the projection reads."""
         return gate * states.to(gate.dtype)
+
+    def _read_out(
+        self,
+        gate: Tensor,  # (…, 1, e)
+        states: Tensor,  # (…, n, e)
+    ) -> Tensor:  # (…, n, d)
+        """The outputs of states of one query; of a query without a batch, its gate goes into the weights."""
+        if gate[..., 0, :].dim() > 1:
+            return self.projection(self._gated(gate, states))  # type: ignore[no-any-return]
+        return F.linear(states.to(gate.dtype), self.projection.weight * gate, self.projection.bias)
 
     def _tails(
         self,
@@ -198,13 +208,12 @@ class Griffin(ProjectedLayer):
         self,
         tokens: Tensor,  # (…, n, d)
         carry: Carry,
-        gate: Tensor,  # (…, n or 1, e)
         x: Tensor,  # (…, n or 1, e)
-    ) -> tuple[Tensor, Carry]:  # (…, n, d)
-        """The outputs at queries, each after one of the tokens, and what the next block begins with."""
+    ) -> tuple[Tensor, Carry]:  # (…, n, e)
+        """The states at queries, each after one of the tokens, and what the next block begins with."""
         earlier, states, carry = self._advance(self.linear_x(tokens), carry)
-        _, decay, drive = self.lru.steps(torch.addcmul(earlier[..., 1:, :], x, self.conv_weight[:, -1]))
-        return self.projection(self._gated(gate, torch.addcmul(drive, decay, states))), carry
+        _, decay, drive = self.lru.steps(earlier[..., 1:, :] + x * self.conv_weight[:, -1])
+        return torch.addcmul(drive, decay, states), carry
 
     def _first_states(
         self,

@@ -60,12 +60,11 @@ class RealGatedLRU(nn.Module):
         log_decay = torch.sigmoid(widen(self.recurrence_gate(u))) * rate
         if reset is not None:
             log_decay = log_decay + reset
-        lost = torch.expm1(log_decay)  # a − 1
-        tiny = lost.new_full(
-            (), torch.finfo(lost.dtype).tiny
-        )  # under the root, so that its slope is finite where a is 1
-        factor = torch.sqrt(torch.addcmul(tiny, lost, -2 - lost))  # 1 − a² = −(a − 1)(a + 1), without its cancellation
-        return log_decay, lost + 1, factor * torch.sigmoid(widen(self.input_gate(u))) * widen(u)
+        decay = torch.exp(log_decay)
+        one, tiny = (decay.new_full((), number) for number in (1.0, torch.finfo(decay.dtype).tiny))
+        # 1 − a² = −tanh(log a) (1 + a²), without its cancellation; `tiny` keeps the root's slope finite where a is 1
+        factor = torch.sqrt(torch.addcmul(tiny, torch.tanh(log_decay), torch.addcmul(one, decay, decay), value=-1))
+        return log_decay, decay, factor * torch.sigmoid(widen(self.input_gate(u))) * widen(u)
 
     def reset_first(
         self,

@@ -77,8 +77,8 @@ def earlier_taps(
     taps = weight.shape[-1] - 1
     rows = x.shape[-2] - taps + 1
     y = bias.expand(*x.shape[:-2], rows, -1)
-    for j in range(taps):
-        y = torch.addcmul(y, x[..., j : j + rows, :], weight[:, j])
+    for j, tap in enumerate(weight.T[:taps].contiguous()):  # a column in strides is not vectorized
+        y = torch.addcmul(y, x[..., j : j + rows, :], tap)
     return y
 
 
