@@ -54,17 +54,18 @@ def room_for_prefixes(
 def complete_rows(
     block: ContextualBlock,
     read: Read,  # (…, n, d)
-    update: ImplicitUpdate | None,  # batched (…, n)
+    update: ImplicitUpdate | None,  # batched (…, n), of place "output-bias"
     chunk: int | None,
 ) -> Tensor:  # (…, n, d)
     """`block.complete`, the network working on `chunk` rows at a time, over all of the batch."""
-    rows, batch = read.z.shape[-2], max(1, math.prod(read.z.shape[:-2]))
+    z = read.z if update is None else update.operator.apply(read.z)
+    bypass = read.bypass
+    if bypass is not None and update is not None and update.shift is not None:
+        bypass = bypass + update.shift
     if chunk is None:
-        chunk = HIDDEN // sum(reader.out_features for reader in block.network.readers.values())
-    step = max(1, chunk // batch)
-    if rows <= step:
-        return block.complete(read, update)
-    parts = [slice(start, start + step) for start in range(0, rows, step)]
-    patches = [None if update is None else update[..., part] for part in parts]
-    done = [block.complete(read.rows(part), patch) for part, patch in zip(parts, patches, strict=True)]
-    return torch.cat(done, dim=-2)
+        chunk = max(1, HIDDEN // sum(reader.out_features for reader in block.network.readers.values()))
+    if z.shape[:-1].numel() <= chunk:
+        return block.join(bypass, block.network(z))
+    parts = z.reshape(-1, z.shape[-1]).split(chunk)
+    output = torch.cat([block.network(part) for part in parts])
+    return block.join(bypass, output.view(z.shape))

@@ -7,6 +7,8 @@ from torch import Tensor
 
 IMAGES = 2**18
 """Entries of images that are held at a time."""
+MANY = 4
+"""Vectors per dimension from which on a QR decomposition of the matrix costs less than it saves."""
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
@@ -38,20 +40,35 @@ def image_norm(
     weights: Sequence[Tensor],  # (m, d) each
     x: Tensor,  # (…, d)
 ) -> Tensor:  # (…), in the accumulator's dtype
-    """`‖W x‖` of the vertical stack of weights, free of overflow and underflow: `x` and `W` are scaled before they meet."""
+    """`‖W x‖` of the vertical stack of weights, free of overflow and underflow: `x` and `W` are scaled before they meet.
+
+    Of many `x`, and where no gradient is needed, `‖R x‖` with `W = Q R`: images of `d` numbers instead of `m`.
+    """
     unit, scale = scaled(x)
     size = torch.stack([weight.detach().abs().max() for weight in weights]).max().to(unit.dtype)
     size = torch.where(size == 0, 1, size)
-    rows = unit.reshape(-1, x.shape[-1])  # a part of them at a time, so that their images stay in the cache
-    parts = [
-        torch.cat(
-            [torch.linalg.vector_norm(some @ matrix, dim=-1) for some in rows.split(max(1, IMAGES // len(weight)))]
-        )
-        for weight in weights
-        for matrix in [(widen(weight) / size).mT]
-    ]
+    rows = unit.reshape(-1, x.shape[-1])
+    tracked = torch.is_grad_enabled() and any(each.requires_grad for each in (x, *weights))
+    many = not tracked and len(rows) >= MANY * x.shape[-1]
+    parts = [_lengths(rows, _triangle(matrix) if many else matrix) for matrix in (widen(w) / size for w in weights)]
     length: Tensor = torch.linalg.vector_norm(torch.stack(parts, dim=-1), dim=-1).reshape(x.shape[:-1])
     return length * (scale.squeeze(-1) * size)
+
+
+def _triangle(
+    matrix: Tensor,  # (m, d)
+) -> Tensor:  # (min(m, d), d)
+    """`R` of `matrix = Q R`, where it is smaller: its images are as long."""
+    return torch.linalg.qr(matrix, mode="r").R if matrix.shape[0] > matrix.shape[1] else matrix
+
+
+def _lengths(
+    rows: Tensor,  # (n, d)
+    matrix: Tensor,  # (m, d)
+) -> Tensor:  # (n,)
+    """`‖matrix x‖` of every row, a part of them at a time, so that their images stay in the cache."""
+    parts = rows.split(max(1, IMAGES // max(1, len(matrix))))
+    return torch.cat([torch.linalg.vector_norm(some @ matrix.mT, dim=-1) for some in parts])
 
 
 def cosine(

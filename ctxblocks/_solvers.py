@@ -35,20 +35,23 @@ class Solver(abc.ABC):
         """
         direction = full - base
         key, offset, absent = self.key(base)
-        lost = absent & (direction != 0).any(-1)
-        if check and not inside_transform():
-            if bool(lost.any()):
-                raise DegenerateQueryError(
-                    f"query: the read without the removed context is zero (or too small to invert) for {int(lost.sum())} of "
-                    f"{lost.numel()} queries and the context changes it, needs a non-zero read for {type(self).__name__}(); "
-                    f"pass solver=Augmented(), which always has an exact update"
-                )
-            key = torch.where(absent.unsqueeze(-1), 0, key)
-        else:
+        if inside_transform() or not check:
+            lost = absent & (direction != 0).any(-1)
             key = torch.where(absent.unsqueeze(-1), torch.where(lost, torch.nan, 0.0).unsqueeze(-1).to(key.dtype), key)
+        elif bool(absent.any()):
+            self._refuse_lost(absent & (direction != 0).any(-1))
+            key = torch.where(absent.unsqueeze(-1), 0, key)
         return ContextOperator(
             direction, key.expand_as(direction), None if offset is None else offset.expand(direction.shape[:-1])
         )
+
+    def _refuse_lost(self, lost: Tensor) -> None:  # (…) bool
+        if bool(lost.any()):
+            raise DegenerateQueryError(
+                f"query: the read without the removed context is zero (or too small to invert) for {int(lost.sum())} of "
+                f"{lost.numel()} queries and the context changes it, needs a non-zero read for {type(self).__name__}(); "
+                f"pass solver=Augmented(), which always has an exact update"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -168,11 +168,14 @@ class SelfAttention(ProjectedLayer):
         context: Tensor,  # (…, n, d), newest token first where positions count
     ) -> Tensor:  # (…, n + 1, d)
         """The outputs for the query with the first `0 … n` of these tokens; narrow tokens are averaged before `W_v`."""
-        own, n = query.unsqueeze(-2), context.shape[-2]
-        scores = self._scores(query, (own, context), -torch.arange(n + 1, device=query.device))  # (…, heads, n + 1)
+        own = query.unsqueeze(-2)
+        distances = -torch.arange(context.shape[-2] + 1, device=query.device)
         if self.width < self.head_width:
-            means = self._average(scores, torch.cat((own, context), dim=-2).to(scores.dtype))  # (…, heads, n + 1, d)
+            tokens = torch.cat((own, context), dim=-2)
+            scores = self._scores(query, (tokens,), distances)  # (…, heads, n + 1)
+            means = self._average(scores, tokens.to(scores.dtype))  # (…, heads, n + 1, d)
             return self.finish(own, self._projected_values(means).to(query.dtype))
+        scores = self._scores(query, (own, context), distances)
         parts = [_split(self.v_proj(tokens), self.kv_heads).transpose(-3, -2) for tokens in (own, context)]
         values = torch.cat(parts, dim=-2).to(scores.dtype)  # (…, kv_heads, n + 1, head_width)
         mixed = self._average(scores.unflatten(-2, (self.kv_heads, -1)), values).flatten(-4, -3)
@@ -218,14 +221,13 @@ class SelfAttention(ProjectedLayer):
         values = self.v_proj.weight.to(wide).unflatten(0, (self.kv_heads, self.head_width))  # (kv_heads, f, d)
         outputs = self.projection.weight.to(wide).unflatten(-1, (self.heads, self.head_width))  # (d, heads, f)
         folded = outputs.movedim(0, 1) @ values.repeat_interleave(group, dim=0)  # (heads, d, d)
-        rows = means.transpose(-3, -2).flatten(-2)  # (…, n, heads · d)
+        columns = means.mT.flatten(-3, -2)  # (…, heads · d, n)
         weight = folded.movedim(0, 1).flatten(1)  # (d, heads · d)
+        projected: Tensor = (weight @ columns).mT.contiguous()
         if not self.has_bias:
-            return F.linear(rows, weight)
+            return projected
         shift = self.v_proj.bias.to(wide).unflatten(0, (self.kv_heads, -1)).repeat_interleave(group, dim=0)
-        return F.linear(
-            rows, weight, F.linear(shift.flatten(), self.projection.weight.to(wide), self.projection.bias.to(wide))
-        )
+        return projected + F.linear(shift.flatten(), self.projection.weight.to(wide), self.projection.bias.to(wide))
 
     def _values_of(
         self,

@@ -6,6 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ctxblocks import inside_transform
+
+LEVEL = 60.0  # e^60 ≈ 1e26: sums of what lies no lower stay far above the least normal number
+
 
 def running_average(
     scores: Tensor,  # (…, r, n)
@@ -18,12 +22,31 @@ def running_average(
     `h_i = e^{M_{i−1} − M_i} h_{i−1} + e^{s_i − M_i} [v_i; 1]`, and the average is the first part of `h_i` over its last entry.
     The maxima cancel from it, so they carry no gradient.
     """
+    if _level(scores):
+        return _level_average(scores, values)
     peaks = scores.detach().cummax(-1).values  # (…, r, n)
     terms = falling_exp(scores - peaks).unsqueeze(-1) * F.pad(values, (0, 1), value=1.0).unsqueeze(
         -3
     )  # (…, r, n, d + 1)
     sums = _decayed_sums(peaks, terms, chunk)
     return sums[..., :-1] / sums[..., -1:]
+
+
+def _level(scores: Tensor) -> bool:
+    """Whether no score is so far above the first that a sum of exponentials relative to the last maximum could vanish."""
+    if inside_transform() or scores.device.type != "cpu" or scores.numel() == 0:  # a look at values: not on a GPU
+        return False
+    return bool((scores.detach().amax(-1) - scores.detach()[..., 0] <= LEVEL).all())
+
+
+def _level_average(
+    scores: Tensor,  # (…, r, n)
+    values: Tensor,  # (…, n, d)
+) -> Tensor:  # (…, r, n, d)
+    """`running_average` of level scores: running sums of `e^{s_j − M} v_j` over those of `e^{s_j − M}`."""
+    weights = falling_exp(scores - scores.detach().amax(-1, keepdim=True)).unsqueeze(-2)  # (…, r, 1, n)
+    sums = (weights * values.mT.unsqueeze(-3)).cumsum(-1)  # (…, r, d, n)
+    return (sums / weights.cumsum(-1)).mT
 
 
 def running_average_wide(

@@ -117,3 +117,16 @@ def test_lengths_of_images_neither_over_nor_underflow(dtype: torch.dtype, scale:
     assert abs(length[0].item() - wanted) <= 8 * torch.finfo(dtype).eps * wanted
     assert length[1] == 0
     assert (torch.autograd.grad(length.sum(), x)[0][1] == 0).all()
+
+
+@pytest.mark.parametrize("rows", [15, 16, 400])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_lengths_of_many_images_are_those_of_few(rows: int, dtype: torch.dtype) -> None:
+    """Without a gradient many images are measured through a triangle `R` of `W = QR`: as long, also of a singular `W`."""
+    torch.manual_seed(rows)
+    x, one = torch.randn(rows, 4).to(dtype), torch.randn(9, 4).to(dtype)
+    weights = [one, torch.randn(3, 4).to(dtype), torch.cat([one[:, :1]] * 4, dim=-1)]
+    images = torch.cat([x.double() @ weight.double().mT for weight in weights], dim=-1)
+    unit = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+    bound = 20 * unit * torch.cat(weights).double().norm() * x.double().norm(dim=-1)  # m + n + d operations an entry
+    assert ((image_norm(weights, x) - images.norm(dim=-1)).abs() <= bound).all()
