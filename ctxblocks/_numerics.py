@@ -7,7 +7,7 @@ from torch import Tensor
 
 IMAGES = 2**18
 """Entries of images that are held at a time."""
-MANY = 4
+MANY = 16
 """Vectors per dimension from which on a QR decomposition of the matrix costs less than it saves."""
 
 
