@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     )
     from ctxblocks._factorization import Factorization as Factorization
     from ctxblocks._factorization import factorize as factorize
+    from ctxblocks._families import BlockSpec as BlockSpec
+    from ctxblocks._families import FamilySpec as FamilySpec
     from ctxblocks._finetuning import FineTuning as FineTuning
     from ctxblocks._finetuning import finetune as finetune
     from ctxblocks._generation import transfer_generation as transfer_generation
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ArgumentError": "_errors",
     "Augmented": "_solvers",
+    "BlockSpec": "_families",
     "ContextOperator": "_operator",
     "ContextualBlock": "_blocks",
     "ContextualLayer": "_layer",
@@ -88,6 +91,7 @@ _HOMES = {
     "DeviceError": "_errors",
     "DtypeError": "_errors",
     "Dynamics": "_dynamics",
+    "FamilySpec": "_families",
     "Factorization": "_factorization",
     "FineTuning": "_finetuning",
     "GatedMLP": "_networks",

@@ -20,6 +20,7 @@ loaded, and nothing is loaded before the first `registry()`, `create(…)` or `c
 what it returns says how to build a layer and builds none.
 """
 
+from ctxblocks._families import FamilySpec
 from ctxblocks._specs import LayerSpec, hookspec
 
 
@@ -28,4 +29,12 @@ def ctxblocks_layers() -> list[LayerSpec]:  # type: ignore[empty-body]
     """The contextual layers of this plugin.
 
     Every name must be free: two plugins that provide one name are an error that names both, and neither gets it.
+    """
+
+
+@hookspec
+def ctxblocks_families() -> list[FamilySpec]:  # type: ignore[empty-body]
+    """How the language models of a library wire their blocks, for `ctxblocks_transformers.transfer_model` and its like.
+
+    Every family's name and every model type in `models` must be free.
     """

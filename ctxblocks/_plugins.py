@@ -2,13 +2,15 @@
 
 import importlib.metadata
 import inspect
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import attrs
 import pluggy
 
 from ctxblocks import _hookspecs
 from ctxblocks._errors import PluginError
+from ctxblocks._families import FamilySpec
 from ctxblocks._messages import closest, listed
 from ctxblocks._specs import PROJECT, LayerSpec, Traits
 
@@ -23,7 +25,16 @@ class Plugin:
 
     name: str
     source: object
-    layers: tuple[LayerSpec, ...]
+    layers: tuple[LayerSpec, ...] = ()
+    families: tuple[FamilySpec, ...] = ()
+
+
+Offers = dict[str, list[tuple[str, Any]]]
+KINDS: Mapping[str, tuple[type[Any], str]] = {
+    "layers": (LayerSpec, "ctxblocks.LayerSpec(name=…, summary=…, config=…, build=…)"),
+    "families": (FamilySpec, "ctxblocks.FamilySpec(name=…, models=…, layers=…, blocks=…)"),
+}
+"""What the hook of each kind, `ctxblocks_<kind>`, returns a list of, and how that is built."""
 
 
 def installed() -> dict[str, list[importlib.metadata.EntryPoint]]:
@@ -49,7 +60,7 @@ def read(name: str, source: object) -> Plugin:
     """Check the hooks of one plugin and call them, without touching any other.
 
     Raises:
-        PluginError: a hook is unknown, unmarked or takes arguments, or returned something else than layers.
+        PluginError: a hook is unknown, unmarked or takes arguments, or returned something else than it should.
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(_hookspecs)
@@ -59,12 +70,24 @@ def read(name: str, source: object) -> Plugin:
         raise PluginError(f"plugin {name!r}: {' '.join(str(error).split())}; hooks take no argument") from error
     callers = manager.get_hookcallers(source) or []
     _check_hooks(name, source, callers)
-    results = [found.function() for found in manager.hook.ctxblocks_layers.get_hookimpls()]
-    specs = [spec for result in results for spec in _check_list(name, result)]
-    _check_unique(name, [spec.name for spec in specs])
-    for spec in specs:
+    found = {kind: _read_hook(name, kind, getattr(manager.hook, PREFIX + kind)) for kind in KINDS}
+    for spec in found["layers"]:
         _check_claims(name, spec)
-    return Plugin(name, source, tuple(specs))
+    return Plugin(name, source, **found)
+
+
+def offers(plugins: Mapping[str, Plugin], kind: str, names: Callable[[Any], Collection[str]]) -> Offers:
+    """Who provides what of one kind: `(plugin, spec)` pairs by each of the spec's names, all sorted."""
+    pairs = [
+        (name, plugin.name, spec)
+        for _, plugin in sorted(plugins.items())
+        for spec in getattr(plugin, kind)
+        for name in names(spec)
+    ]
+    found: Offers = {}
+    for name, provider, spec in sorted(pairs, key=lambda pair: pair[0]):
+        found.setdefault(name, []).append((provider, spec))
+    return found
 
 
 def blocked(block: str, known: Collection[str]) -> tuple[str, ...]:
@@ -113,24 +136,32 @@ def _check_hooks(name: str, source: object, callers: list[pluggy.HookCaller]) ->
         )
 
 
-def _check_list(name: str, result: object) -> list[LayerSpec]:
-    """Refuse what is not a list (or tuple) of layer specifications."""
-    if not isinstance(result, list | tuple):
-        raise PluginError(f"plugin {name!r}: its hook ctxblocks_layers returned {result!r}, needs a list of LayerSpec")
-    for spec in result:
-        if not isinstance(spec, LayerSpec):
+def _read_hook(name: str, kind: str, caller: pluggy.HookCaller) -> tuple[Any, ...]:
+    """Call one hook of a plugin, if it has it, and refuse what is not a list (or tuple) of its value objects."""
+    wanted, how = KINDS[kind]
+    specs: list[Any] = []
+    for found in caller.get_hookimpls():
+        result = found.function()
+        if not isinstance(result, list | tuple):
             raise PluginError(
-                f"plugin {name!r}: its hook ctxblocks_layers returned a list that holds {spec!r}, "
-                f"needs LayerSpec objects only; wrap it as ctxblocks.LayerSpec(name=…, summary=…, config=…, build=…)"
+                f"plugin {name!r}: its hook {PREFIX}{kind} returned {result!r}, needs a list of {wanted.__name__}"
             )
-    return list(result)
+        for spec in result:
+            if not isinstance(spec, wanted):
+                raise PluginError(
+                    f"plugin {name!r}: its hook {PREFIX}{kind} returned a list that holds {spec!r}, "
+                    f"needs {wanted.__name__} objects only; wrap it as {how}"
+                )
+        specs.extend(result)
+    _check_unique(name, {"layers": "layer", "families": "family"}[kind], [spec.name for spec in specs])
+    return tuple(specs)
 
 
-def _check_unique(name: str, layers: list[str]) -> None:
-    twice = sorted({layer for layer in layers if layers.count(layer) > 1})
+def _check_unique(name: str, what: str, provided: list[str]) -> None:
+    twice = sorted({one for one in provided if provided.count(one) > 1})
     if twice:
         raise PluginError(
-            f"plugin {name!r}: provides the layer {twice[0]!r} twice, needs one; rename or drop the other"
+            f"plugin {name!r}: provides the {what} {twice[0]!r} twice, needs one; rename or drop the other"
         )
 
 

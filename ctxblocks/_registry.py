@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ctxblocks._errors import ArgumentError, PluginError, UnknownLayerError
+from ctxblocks._families import FamilySpec
 from ctxblocks._messages import closest, describe, listed
-from ctxblocks._plugins import BLOCK, Plugin, bears, blocked, installed, load, read
+from ctxblocks._plugins import BLOCK, Offers, Plugin, bears, blocked, installed, load, offers, read
 from ctxblocks._specs import LayerSpec
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ class Registry:
         """
         found = self._offers().get(name, [])
         if len(found) == 1:
-            return found[0][1]
+            spec: LayerSpec = found[0][1]
+            return spec
         if found:
             raise PluginError(_clash(name, tuple(plugin for plugin, _ in found)))
         for plugin, error in self._failures.items():
@@ -158,13 +160,29 @@ class Registry:
             )
         return layer
 
-    def _offers(self) -> dict[str, list[tuple[str, LayerSpec]]]:
+    def family(self, model_type: str) -> FamilySpec | None:
+        """The family of a model type such as `"llama"`, None where nobody provides one.
+
+        Raises:
+            PluginError: two plugins provide it.
+        """
+        found = offers(self._plugins, "families", lambda spec: spec.models).get(model_type, [])
+        if len(found) > 1:
+            names = " and ".join(repr(plugin) for plugin, _ in found)
+            raise PluginError(
+                f"family of {model_type!r}: the plugins {names} both provide it; leave one out with {BLOCK}"
+            )
+        return found[0][1] if found else None
+
+    @property
+    def families(self) -> Mapping[str, FamilySpec]:
+        """Every family of language models that exactly one plugin provides, by name, sorted and read-only."""
+        found = offers(self._plugins, "families", lambda spec: (spec.name,))
+        return MappingProxyType({name: specs[0][1] for name, specs in found.items() if len(specs) == 1})
+
+    def _offers(self) -> Offers:
         """Who provides which layer: `(plugin, spec)` pairs by layer name, both sorted."""
-        pairs = [(spec, name) for name, plugin in sorted(self._plugins.items()) for spec in plugin.layers]
-        offers: dict[str, list[tuple[str, LayerSpec]]] = {}
-        for spec, plugin in sorted(pairs, key=lambda pair: pair[0].name):
-            offers.setdefault(spec.name, []).append((plugin, spec))
-        return offers
+        return offers(self._plugins, "layers", lambda spec: (spec.name,))
 
 
 _shared: Registry | None = None

@@ -155,13 +155,17 @@ def test_unregister_by_object_and_by_name() -> None:
 REFUSED = {
     "misspelt": (
         module("m", ctxblocks_layer=hookimpl(lambda: [])),
-        r"plugin 'bad': got a hook named 'ctxblocks_layer', needs one of ctxblocks_layers; did you mean 'ctxblocks_layers'\?",
+        r"plugin 'bad': got a hook named 'ctxblocks_layer', needs one of ctxblocks_families, ctxblocks_layers; "
+        r"did you mean 'ctxblocks_layers' or 'ctxblocks_families'\?",
     ),
     "unmarked": (
         module("m", ctxblocks_layers=lambda: []),
         "plugin 'bad': its function 'ctxblocks_layers' is named like a hook and is not marked .* put @ctxblocks.hookimpl",
     ),
-    "no hook": (module("m"), "plugin 'bad': got <module 'm'> without a hook, needs at least one of ctxblocks_layers"),
+    "no hook": (
+        module("m"),
+        "plugin 'bad': got <module 'm'> without a hook, needs at least one of ctxblocks_families, ctxblocks_layers",
+    ),
     "nothing": (None, "plugin 'bad': got None without a hook"),
     "argument": (
         module("m", ctxblocks_layers=hookimpl(lambda config: [])),

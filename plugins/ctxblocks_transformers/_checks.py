@@ -1,0 +1,101 @@
+"""What a model and a prompt must be, said before anything is computed."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctxblocks import ArgumentError, DtypeError, NonFiniteError, ShapeError
+
+
+def check_model(model: Any, values: bool = True) -> None:
+    """Raise unless this is a model that the theorem can be applied to.
+
+    Raises:
+        ArgumentError: it is no `transformers` model, an encoder-decoder, or quantised.
+        NonFiniteError: weights hold NaN or infinity; looked for under `values` only.
+    """
+    name, config = type(model).__name__, getattr(model, "config", None)
+    if not isinstance(model, nn.Module) or config is None:
+        raise ArgumentError(f"model: got {name}, needs a loaded model of transformers, or its name or folder")
+    if getattr(config, "is_encoder_decoder", False):
+        raise ArgumentError(
+            f"model: got the encoder-decoder {name}, needs one stack of blocks; its decoder reads the encoder's output at "
+            f"every layer, which no update of the decoder's blocks alone replaces"
+        )
+    if getattr(model, "hf_quantizer", None) is not None or getattr(config, "quantization_config", None) is not None:
+        raise ArgumentError(
+            f"model: got the quantised {name}, whose weights are no matrices that an update could be added to; "
+            f"load it without quantization_config"
+        )
+    if values:
+        _check_finite(model)
+
+
+def check_tokens(model: Any, input_ids: Tensor) -> None:
+    """Raise unless `input_ids (1, T)` is one prompt of at least two tokens that the model has positions for.
+
+    Raises:
+        ShapeError: it is a batch, has one token, or is longer than the model's positions.
+        DtypeError: it does not hold integers.
+        ArgumentError: a token is not in the vocabulary.
+    """
+    if input_ids.dim() != 2 or input_ids.shape[0] != 1:
+        raise ShapeError(
+            f"input_ids: got shape {tuple(input_ids.shape)}, needs (1, T), one prompt without padding; call once for each"
+        )
+    if input_ids.dtype not in (torch.int64, torch.int32):
+        raise DtypeError(f"input_ids: got {input_ids.dtype}, needs int64, the tokens' numbers")
+    length, limit = input_ids.shape[1], _positions(model)
+    if length < 2:
+        raise ShapeError("input_ids: got a prompt of one token, needs at least two: a context and a query")
+    if limit is not None and length > limit:
+        raise ShapeError(
+            f"input_ids: got {length} tokens, needs at most {limit}, the model's positions; shorten the prompt"
+        )
+    size = model.get_input_embeddings().weight.shape[0]
+    least, most = int(input_ids.min()), int(input_ids.max())
+    if least < 0 or most >= size:
+        raise ArgumentError(
+            f"input_ids: got a token {least if least < 0 else most}, needs numbers from 0 to {size - 1}, the vocabulary's"
+        )
+
+
+def staying(length: int, keep: Sequence[int] | None, query: int) -> list[int]:
+    """The positions that stay, in order; the query stays always.
+
+    Raises:
+        ArgumentError: a position is outside the prompt or given twice.
+    """
+    chosen = [*([] if keep is None else [int(i) for i in keep]), query]
+    for i in chosen:
+        if not -length <= i < length:
+            raise ArgumentError(f"keep: got position {i}, needs positions of the prompt, from 0 to {length - 1}")
+    chosen = [i % length for i in chosen]
+    if len(set(chosen[:-1])) < len(chosen) - 1:
+        raise ArgumentError(f"keep: got {list(keep or [])}, needs each position once")
+    return sorted(set(chosen))
+
+
+def accepted(model: nn.Module) -> set[str]:
+    """The names of the arguments that a model's forward takes."""
+    return set(inspect.signature(model.forward).parameters)
+
+
+def _positions(model: Any) -> int | None:
+    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    return int(limit) if isinstance(limit, int) and limit > 0 else None
+
+
+def _check_finite(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.device.type != "meta" and not bool(torch.isfinite(parameter.detach().sum())):
+            bad = int((~torch.isfinite(parameter.detach())).sum())
+            if bad:
+                raise NonFiniteError(
+                    f"model: {name} holds NaN or infinity in {bad} of {parameter.numel()} entries, needs finite weights; "
+                    f"load the checkpoint anew, or in a dtype that holds its range"
+                )

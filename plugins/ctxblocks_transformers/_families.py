@@ -1,0 +1,5 @@
+"""The families of `transformers`, as data."""
+
+from ctxblocks import FamilySpec
+
+FAMILIES: tuple[FamilySpec, ...] = ()

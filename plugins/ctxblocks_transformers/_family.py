@@ -1,0 +1,60 @@
+"""Which specification a model follows: the registered one, or a guess that was proven on the model's own weights."""
+
+from typing import Any
+
+import attrs
+import torch
+
+from ctxblocks import ArgumentError, Augmented, BlockSpec, FamilySpec, registry
+from ctxblocks_transformers._guess import guess, probe_tokens
+from ctxblocks_transformers._view import view_of
+
+PROOF = 2000.0
+"""Units of round-off, relative to the largest output, that a guess may be off by."""
+
+
+def family_of(model: Any) -> FamilySpec:
+    """The family that a plugin provides for the model's type, or a guess that passed the identity.
+
+    Raises:
+        ArgumentError: nobody provides one, and no guess passes.
+    """
+    known = registry().family(model.config.model_type)
+    return known if known is not None else proven(model, guess(model))
+
+
+def proven(model: Any, family: FamilySpec) -> FamilySpec:
+    """The family, or its second site alone where the first fails, if the identity holds with it on a few tokens.
+
+    Raises:
+        ArgumentError: it holds with neither.
+    """
+    second = attrs.evolve(family, blocks=tuple(_mixers_only(spec) for spec in family.blocks))
+    reasons = []
+    for candidate, name in ((family, "network"), (second, "out-proj")):
+        error, effect = deviation(model, candidate)
+        unit = torch.finfo(torch.promote_types(model.dtype, torch.float32)).eps
+        if model.dtype in (torch.bfloat16, torch.float16):
+            unit = torch.finfo(model.dtype).eps / 100
+        if effect > 0 and error <= PROOF * unit:
+            return candidate
+        reasons.append(f"{error:.2g} off by {name!r} where the context does {effect:.2g}")
+    raise ArgumentError(
+        f"model: {type(model).__name__} ({model.config.model_type!r}) is of no registered family and its wiring was guessed "
+        f"wrongly: {'; '.join(reasons)}; pass family=FamilySpec(…)"
+    )
+
+
+def deviation(model: Any, family: FamilySpec, site: str = "network") -> tuple[float, float]:
+    """Error and effect of removing all but the last of a few tokens, relative to the largest output."""
+    from ctxblocks_transformers._transfer import remove
+
+    tokens = probe_tokens(model, 6)
+    report = remove(view_of(model, family), tokens, [5], 5, site, Augmented()).report
+    return report.relative, report.effect / report.size
+
+
+def _mixers_only(spec: BlockSpec) -> BlockSpec:
+    if not spec.projection:
+        return spec
+    return BlockSpec(wiring="mixer-only", mixer=spec.mixer, projection=spec.projection)

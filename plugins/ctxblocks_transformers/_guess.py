@@ -1,0 +1,201 @@
+"""Guessing how the layers of an unknown model are wired, from what its modules are given and put out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctxblocks import ArgumentError, BlockSpec, FamilySpec
+from ctxblocks_transformers._checks import accepted
+from ctxblocks_transformers._model_update import inputs_of
+from ctxblocks_transformers._tracing import Call, alike, rows_among, trace
+
+LAST_NAMES = ("down", "w2", "c_proj", "wo", "fc2", "dense_4h_to_h")
+LENGTH = 6
+"""Tokens that the model is watched on."""
+
+
+def guess(model: Any) -> FamilySpec:
+    """A specification read off the model: run on a few tokens, each kind of layer watched once. Not proven yet.
+
+    Raises:
+        ArgumentError: there is no list of layers, or a layer in which neither a mixer nor a network is found.
+    """
+    layers = _layers_path(model)
+    listed: Sequence[nn.Module] = list(model.get_submodule(layers))
+    inputs = inputs_of(model, probe_tokens(model, LENGTH), torch.arange(LENGTH))
+    kinds: dict[tuple[str, ...], BlockSpec] = {}
+    for layer in listed:
+        kind = tuple(sorted(f"{path}:{type(module).__name__}" for path, module in layer.named_modules()))
+        if kind not in kinds:
+            kinds[kind] = _wiring(trace(model, layer, inputs), trace(model, layer, inputs, perturb=True), layer)
+    specs = sorted(dict.fromkeys(kinds.values()), key=lambda spec: -len(spec.paths()))
+    return FamilySpec(
+        name=f"guessed-{model.config.model_type}", models=(model.config.model_type,), layers=layers, blocks=tuple(specs)
+    )
+
+
+def probe_tokens(model: Any, length: int) -> Tensor:  # (1, length)
+    """Distinct tokens of the model's vocabulary, none of them special where there is a choice."""
+    weight = model.get_input_embeddings().weight
+    config = model.config
+    special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "image", "audio", "video")}
+    ids = [i for i in range(weight.shape[0]) if i not in special]
+    return torch.tensor([ids[(7 * i + 3) % len(ids)] for i in range(length)], device=weight.device).unsqueeze(0)
+
+
+def _layers_path(model: Any) -> str:
+    """The longest list of layers, by parameters, among those as long as the configuration says."""
+    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    wanted = getattr(config, "num_hidden_layers", None)
+    lists = [
+        (path, module) for path, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)
+    ]
+    lists = [pair for pair in lists if len(pair[1]) == wanted] or lists
+    if not lists:
+        raise ArgumentError(f"model: {type(model).__name__} has no list of layers; pass family=FamilySpec(…)")
+    path: str = max(lists, key=lambda pair: sum(p.numel() for p in pair[1].parameters()))[0]
+    return path
+
+
+def _wiring(calls: Mapping[str, Call], moved: Mapping[str, Call], layer: nn.Module) -> BlockSpec:
+    """One layer, from its calls on two inputs that differ in all tokens but the last."""
+    whole = calls[""]
+    mixer = _mixer(calls, moved)
+    inside = f"{mixer}." if mixer else None
+    linear = [c for c in calls.values() if c.path and not _within(c.path, mixer) and _weights(c)]
+    projection = _projection(calls, mixer) if mixer else ""
+    if not linear:
+        if inside is None:
+            raise ArgumentError(f"model: found neither a mixer nor a network in {type(layer).__name__}")
+        return BlockSpec(wiring="mixer-only", mixer=mixer, projection=projection)
+    first = linear[0]
+    network = _network(calls, first, mixer)
+    z = calls[network].given
+    readers = [path for c in linear if rows_among(c.given, z) for path in _readers(c)]
+    last = _last(linear, z, network, calls)
+    norm = next(
+        (c for c in calls.values() if c.path and c.put.shape == z.shape and alike(c.put, z) and _norm(c, mixer)), None
+    )
+    common: dict[str, Any] = {
+        "mixer": mixer,
+        "projection": projection,
+        "network": network,
+        "readers": readers,
+        "last": last,
+    }
+    if not mixer:
+        return BlockSpec(wiring="network-only", **common)
+    if torch.equal(z[-1], moved[network].given[-1]):
+        return BlockSpec(wiring="parallel", **common, scale=_scale(layer))
+    bypass = norm.path if norm is not None else ""
+    r = z if norm is None else norm.given
+    return _joined(whole, calls, common, bypass, r, layer)
+
+
+def _joined(
+    whole: Call, calls: Mapping[str, Call], common: dict[str, Any], bypass: str, r: Tensor, layer: nn.Module
+) -> BlockSpec:
+    """How the network's output is added to what bypasses it."""
+    out, put = whole.put, calls[common["network"]].put
+    if common["last"] and not alike(out, put):
+        put = next((calls[path].put for path in common["last"] if path in calls), put)
+    after = [c for c in calls.values() if c.path and c.given.shape == out.shape]
+    closing = next((c for c in after if alike(c.put, out) and alike(c.given, r + put)), None)
+    if closing is not None:
+        inner = next((c.path for c in calls.values() if c.path and c.put.shape == put.shape and alike(c.put, put)), "")
+        return BlockSpec(wiring="post-norm", **common, inner=inner)
+    branch = next(
+        (c.path for c in after if alike(c.given, put) and not alike(c.put, out) and c.path not in common["readers"]), ""
+    )
+    names = {
+        (True, True): "sandwich",
+        (True, False): "pre-norm",
+        (False, True): "branch-norm",
+        (False, False): "branch-norm",
+    }
+    return BlockSpec(
+        wiring=names[bool(bypass), bool(branch)], **common, bypass=bypass, branch=branch, scale=_scale(layer)
+    )
+
+
+def _mixer(calls: Mapping[str, Call], moved: Mapping[str, Call]) -> str:
+    """The outermost module whose output at the last token moves although what it was given there does not."""
+    for path in sorted(calls, key=lambda path: path.count(".")):
+        if not path or path not in moved:
+            continue
+        before, after = calls[path], moved[path]
+        if torch.equal(before.given[-1], after.given[-1]) and not torch.equal(before.put[-1], after.put[-1]):
+            return path
+    return ""
+
+
+def _projection(calls: Mapping[str, Call], mixer: str) -> str:
+    """The mixer's last dense layer, one whose output is the mixer's own where there is such."""
+    inside = [c for c in calls.values() if _within(c.path, mixer) and c.path != mixer and _weights(c) and not _many(c)]
+    same = [c for c in inside if alike(c.put, calls[mixer].put)]
+    return (same or inside)[-1].path if inside else ""
+
+
+def _network(calls: Mapping[str, Call], first: Call, mixer: str) -> str:
+    """The largest module around the first dense layer, short of the mixer's, that is given the same."""
+    parts = first.path.split(".")
+    for length in range(1, len(parts)):
+        path = ".".join(parts[:length])
+        if path in calls and not _within(mixer, path) and rows_among(first.given, calls[path].given):
+            return path
+    return first.path
+
+
+def _last(linear: list[Call], z: Tensor, network: str, calls: Mapping[str, Call]) -> list[str]:
+    """The dense layers at the network's end: of experts all of theirs."""
+    many = [f"{c.path}.{name}" for c in linear if _many(c) for name in _many(c) if _is_last(name)]
+    rest = [c for c in linear if not _many(c) and not rows_among(c.given, z) and c.put.shape[-1] == z.shape[-1]]
+    names = {c.path.rpartition(".")[2] for c in rest}
+    return [*many, *(c.path for c in rest if c.path.rpartition(".")[2] in names)]
+
+
+def _readers(call: Call) -> list[str]:
+    if names := _many(call):
+        return [f"{call.path}.{name}" for name in names if not _is_last(name)]
+    return [call.path]
+
+
+def _many(call: Call) -> list[str]:
+    """The parameters of a module that hold the matrices of many experts."""
+    return [name for name, p in call.module.named_parameters(recurse=False) if p.dim() == 3]
+
+
+def _is_last(name: str) -> bool:
+    return any(part in name for part in LAST_NAMES)
+
+
+def _weights(call: Call) -> bool:
+    """Whether a module is one dense layer, or the dense layers of many experts."""
+    weight = getattr(call.module, "weight", None)
+    plain = isinstance(weight, Tensor) and weight.dim() == 2 and not isinstance(call.module, nn.Embedding)
+    return plain or bool(_many(call))
+
+
+def _norm(call: Call, mixer: str) -> bool:
+    """Whether a module only rescales what it is given: no dense layer, outside the mixer, and no identity."""
+    dense = any(p.dim() > 1 for p in call.module.parameters())
+    return (
+        not dense
+        and not _within(call.path, mixer)
+        and call.given.shape == call.put.shape
+        and not alike(call.given, call.put)
+    )
+
+
+def _scale(layer: nn.Module) -> str:
+    found = [name for name, value in vars(layer).items() if "multiplier" in name and isinstance(value, float)]
+    return "residual_multiplier" if "residual_multiplier" in found else ""
+
+
+def _within(path: str, outer: str) -> bool:
+    return bool(outer) and (path == outer or path.startswith(f"{outer}."))
+
+
+__all__ = ["accepted", "guess", "probe_tokens"]

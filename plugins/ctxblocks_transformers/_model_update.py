@@ -1,0 +1,208 @@
+"""What a prompt does to a model's weights: one update for every block and every token that stays."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctxblocks import ArgumentError, CtxblocksError, FamilySpec, ImplicitUpdate, ShapeError
+from ctxblocks_transformers._checks import accepted
+from ctxblocks_transformers._derive import entry, patched, shift_rows, shifted
+from ctxblocks_transformers._hooks import Hooks
+from ctxblocks_transformers._reads import SiteView, outputs_of
+from ctxblocks_transformers._view import ModelView, view_of
+
+
+class InertUpdateError(CtxblocksError):
+    """An update was put in place and the model answered as if it had not been."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """How far the query's output is from two others, `max |·|` over its entries.
+
+    Attributes:
+        full: from that of the untouched model with the full context.
+        plain: from that of the untouched model with the tokens that stay.
+        effect: of these two from each other: what the context did.
+        size: largest entry of the first.
+    """
+
+    full: float
+    plain: float
+    effect: float
+    size: float
+
+    @property
+    def relative(self) -> float:
+        """`full / size`, the error relative to the output."""
+        return self.full / self.size if self.size else self.full
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ModelUpdate:
+    """The updates of all blocks of a model that stand for a removed context [Thm. 2.2, Thm. B.2, block by block].
+
+    Attributes:
+        updates: for every block `(tokens, d)`, the query last; None for a block that reads no other token.
+        sites: where each goes: `"network"`, `"out-proj"`, or "" for none.
+        family: how the model is wired.
+        input_ids: `(1, T)`, the whole prompt.
+        positions: `(tokens,)`, those that stay.
+        query: the row among them whose output was measured.
+        full: the query's output with the full context `(vocabulary or d,)`.
+        plain: its output with the tokens that stay and no update.
+        found: its output in the run in which the updates were measured.
+        model_type: of the model's configuration.
+        dtype: the model's.
+    """
+
+    updates: tuple[ImplicitUpdate | None, ...]
+    sites: tuple[str, ...]
+    family: FamilySpec
+    input_ids: Tensor
+    positions: Tensor
+    query: int
+    full: Tensor
+    plain: Tensor
+    found: Tensor
+    model_type: str
+    dtype: torch.dtype
+
+    @property
+    def report(self) -> Difference:
+        """The differences measured when the update was made."""
+        return self.difference(self.found)
+
+    def difference(
+        self,
+        output: Tensor,  # (tokens, vocabulary or d), or the query's alone
+    ) -> Difference:
+        """How far an output of the patched model is from the two that it lies between."""
+        mine, full, plain = (x.detach().double().cpu() for x in (output, self.full, self.plain))
+        mine = mine[self.query] if mine.dim() == 2 else mine
+        return Difference(
+            full=float((mine - full).abs().max()),
+            plain=float((mine - plain).abs().max()),
+            effect=float((full - plain).abs().max()),
+            size=float(full.abs().max()),
+        )
+
+    def inputs(self, model: Any) -> dict[str, Tensor]:
+        """What to call a model with: the tokens that stay, at their positions in the prompt."""
+        device = model.get_input_embeddings().weight.device
+        return inputs_of(model, self.input_ids[:, self.positions].to(device), self.positions)
+
+    @contextlib.contextmanager
+    def applied(self, model: Any) -> Iterator["Application"]:
+        """The user's model with the update in place; afterwards it is as it was.
+
+        Call it on the tokens that stay, `model(**update.inputs(model))`, or `model(input_ids)`, which fills in their
+        positions. What it yields holds the measured differences of every call.
+
+        Raises:
+            ArgumentError: the model is wired otherwise than the one that the update was made with.
+            ShapeError: the model is called on another number of tokens.
+            InertUpdateError: the update changed nothing although the context does.
+        """
+        view = self.view(model)
+        done = Application(self, [])
+        with Hooks() as hooks, evaluation(model):
+            hooks.arguments(model, lambda args, kwargs: self._positioned(model, args, kwargs))
+            for block, site, update in zip(view.blocks, self.sites, self.updates, strict=True):
+                if update is not None:
+                    put(hooks, SiteView(block, site), update)
+            hooks.result(model, done.measure)
+            yield done
+
+    def view(self, model: Any) -> ModelView:
+        """The model as the update sees it.
+
+        Raises:
+            ArgumentError: it has other blocks.
+        """
+        view = view_of(model, self.family)
+        if model.config.model_type != self.model_type or len(view.blocks) != len(self.updates):
+            raise ArgumentError(
+                f"model: got {model.config.model_type!r} with {len(view.blocks)} layers, needs {self.model_type!r} with "
+                f"{len(self.updates)}, the model that the update was made with"
+            )
+        return view
+
+    def _positioned(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        ids = args[0] if args else kwargs.get("input_ids")
+        if ids is None or tuple(ids.shape) != (1, len(self.positions)):
+            got = None if ids is None else tuple(ids.shape)
+            raise ShapeError(
+                f"input_ids: got shape {got}, needs (1, {len(self.positions)}), the tokens that stay; "
+                f"call model(**update.inputs(model))"
+            )
+        return args, {**inputs_of(model, ids, self.positions), **kwargs} | ({"input_ids": ids} if not args else {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Application:
+    """The calls of a model while an update was in place.
+
+    Attributes:
+        update: the update.
+        differences: one for each call.
+    """
+
+    update: ModelUpdate
+    differences: list[Difference]
+
+    def measure(self, result: Any) -> None:
+        """Compare one output, and refuse an update that did nothing."""
+        found = self.update.difference(outputs_of(result))
+        self.differences.append(found)
+        refuse_inert(found)
+
+
+def refuse_inert(found: Difference) -> None:
+    """Raise if an output with the update is the output without it, although the context's is another.
+
+    Raises:
+        InertUpdateError: it is.
+    """
+    if found.plain == 0 and found.effect > 0:
+        raise InertUpdateError(
+            f"update: the query's output is what it is without the update, and {found.effect:.3g} from that with the "
+            f"context; a module of the model bypasses its own layers (a fused kernel?): load it without, or use another site"
+        )
+
+
+def put(hooks: Hooks, site: SiteView, update: ImplicitUpdate) -> None:
+    """One block's update, in place for as long as the hooks are."""
+    if site.block.spec.wiring != "parallel" or site.site != "network":
+        hooks.before(entry(site), lambda x: patched(x, update.operator))
+    if update.shift is not None:
+        hooks.after(shifted(site), lambda x: shift_rows(x, update.shift))
+
+
+@contextlib.contextmanager
+def evaluation(model: Any) -> Iterator[None]:
+    """Evaluation mode, and afterwards every module's own."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def inputs_of(model: Any, input_ids: Tensor, positions: Tensor) -> dict[str, Any]:
+    """Tokens at their positions: with a mask of ones, since a gap in the positions would be read as two sequences."""
+    names, device = accepted(model), input_ids.device
+    found: dict[str, Any] = {"input_ids": input_ids}
+    if "attention_mask" in names:
+        found["attention_mask"] = torch.ones_like(input_ids)
+    if "position_ids" in names:
+        found["position_ids"] = positions.to(device).expand(input_ids.shape)
+    if "use_cache" in names:
+        found["use_cache"] = False
+    return found

@@ -1,0 +1,97 @@
+"""What the blocks of a model read: one ordinary forward pass, watched."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ctxblocks_transformers._hooks import Hooks, rows
+from ctxblocks_transformers._view import BlockView, ModelView
+
+NETWORK, PROJECTION = "network", "out-proj"
+
+
+@dataclasses.dataclass
+class BlockReads:
+    """What one block read of every token.
+
+    Attributes:
+        entered: `h (tokens, d)`, what the layer was given.
+        z: `(tokens, d)`, what the site's dense layers read; None where the block has no such site.
+        bypass: `r (tokens, d)`; of a parallel block the mixer's output; None at the second site.
+    """
+
+    entered: Tensor | None = None
+    z: Tensor | None = None
+    bypass: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SiteView:
+    """A block, and where in it the update goes.
+
+    Attributes:
+        block: the block.
+        site: `"network"`, `"out-proj"`, or "" for a block that reads no other token.
+    """
+
+    block: BlockView
+    site: str
+
+    def watch(self, hooks: Hooks, reads: BlockReads) -> None:
+        """Record what the block reads whenever the model is called."""
+
+        def entered(x: Tensor) -> None:
+            reads.entered = rows(x).clone()
+
+        def read(x: Tensor) -> None:
+            reads.z = rows(x).clone()
+
+        hooks.before(self.block.layer, entered)
+        if self.site == PROJECTION:
+            hooks.before(self.block.module(self.block.spec.projection), read)
+        if self.site == NETWORK:
+            self.watch_bypass(hooks, reads)
+            if self.block.spec.wiring != "parallel":
+                hooks.before(self.block.module(self.block.spec.network), read)
+
+    def watch_bypass(self, hooks: Hooks, reads: BlockReads) -> None:
+        """Record what bypasses the network, before the network is called."""
+        spec = self.block.spec
+
+        def bypass(x: Tensor) -> None:
+            reads.bypass = rows(x).clone()
+
+        if spec.wiring == "parallel":
+            scale = self.block.scale
+            hooks.after(self.block.module(spec.mixer), lambda x: bypass(x * scale))
+        else:
+            hooks.before(self.block.module(spec.bypass or spec.network), bypass)
+
+
+def sites_of(view: ModelView, site: str) -> tuple[SiteView, ...]:
+    """The site of every block: the one asked for, and the second one in blocks without a network."""
+    return tuple(SiteView(block, _site(block, site)) for block in view.blocks)
+
+
+def observe(view: ModelView, sites: tuple[SiteView, ...], inputs: Mapping[str, Any]) -> tuple[list[BlockReads], Tensor]:
+    """One forward pass: what every block read, and the model's output `(tokens, vocabulary or d)`."""
+    found = [BlockReads() for _ in sites]
+    with Hooks() as hooks:
+        for site, reads in zip(sites, found, strict=True):
+            site.watch(hooks, reads)
+        output = view.model(**inputs)
+    return found, outputs_of(output)
+
+
+def outputs_of(result: Any) -> Tensor:  # (tokens, …)
+    """Logits, or the last hidden states of a model without a head, one row for each token."""
+    logits = getattr(result, "logits", None)
+    return rows(result[0] if logits is None else logits)
+
+
+def _site(block: BlockView, asked: str) -> str:
+    if not block.spec.mixer:
+        return ""
+    return PROJECTION if asked == PROJECTION or block.spec.wiring == "mixer-only" else NETWORK
