@@ -106,18 +106,10 @@ def _joined(
     if closing is not None:
         inner = next((c.path for c in calls.values() if c.path and c.put.shape == put.shape and alike(c.put, put)), "")
         return BlockSpec(wiring="post-norm", **common, inner=inner)
-    branch = next(
-        (c.path for c in after if alike(c.given, put) and not alike(c.put, out) and c.path not in common["readers"]), ""
-    )
-    names = {
-        (True, True): "sandwich",
-        (True, False): "pre-norm",
-        (False, True): "branch-norm",
-        (False, False): "branch-norm",
-    }
-    return BlockSpec(
-        wiring=names[bool(bypass), bool(branch)], **common, bypass=bypass, branch=branch, scale=_scale(layer)
-    )
+    behind = [c.path for c in after if alike(c.given, put) and _norm(c, common["mixer"])]
+    branch = next((path for path in behind if path not in common["readers"]), "")
+    wiring = ("sandwich" if branch else "pre-norm") if bypass else "branch-norm"
+    return BlockSpec(wiring=wiring, **common, bypass=bypass, branch=branch, scale=_scale(layer))
 
 
 def _mixer(calls: Mapping[str, Call], moved: Mapping[str, Call]) -> str:

@@ -140,7 +140,10 @@ class ModelUpdate:
                 f"input_ids: got shape {got}, needs (1, {len(self.positions)}), the tokens that stay; "
                 f"call model(**update.inputs(model))"
             )
-        return args, {**inputs_of(model, ids, self.positions), **kwargs} | ({"input_ids": ids} if not args else {})
+        given = {**inputs_of(model, ids, self.positions), **kwargs}
+        if args:
+            del given["input_ids"]
+        return args, given
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,181 @@
+"""`transfer_model`: exact on every wiring, at both sites, and the model is left as it was."""
+
+import hashlib
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from ctxblocks_transformers import Difference, InertUpdateError, guess, transfer_model
+from ctxblocks_transformers._families import FAMILIES
+from ctxblocks_transformers._family import family_of
+from ctxblocks_transformers._model_update import refuse_inert
+from lm.tiny import prompt, tiny
+from torch import nn
+
+from ctxblocks import ArgumentError, Augmented, DtypeError, FamilySpec, NonFiniteError, ShapeError, registry
+
+TYPES = sorted(name for family in FAMILIES for name in family.models)
+GUESSED = ["bert", "camembert", "electra", "gpt_neox", "falcon", "opt", "stablelm", "ernie4_5", "granitemoehybrid"]
+SINGLE = {
+    "mamba": 1e-6,
+    "mamba2": 1e-6,
+    "falcon_mamba": 1e-6,
+    "qwen3_next": 1e-6,
+}  # float32 in places, whatever is asked
+EXACT = 1e-10
+
+
+def state(model: nn.Module) -> str:
+    """Everything that must not change: weights, modes, gradient flags, hooks and configuration."""
+    digest = hashlib.sha256(str(model.config).encode())
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        digest.update(f"{name}{tensor.requires_grad}".encode() + tensor.detach().double().numpy().tobytes())
+    for name, module in model.named_modules():
+        digest.update(f"{name}{module.training}{len(module._forward_hooks)}{len(module._forward_pre_hooks)}".encode())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("site", ["network", "out-proj"])
+@pytest.mark.parametrize("model_type", [*TYPES, *GUESSED])
+def test_the_query_alone_answers_as_with_its_context(model_type: str, site: Any) -> None:
+    """Float64: the patched model on one token against the untouched one on seven; the model is as it was."""
+    model = tiny(model_type)
+    before = state(model)
+    report = transfer_model(model, prompt(), site=site).report
+    assert report.relative <= SINGLE.get(model_type, EXACT)
+    assert report.effect > 1e-3 * report.size
+    assert state(model) == before
+
+
+@pytest.mark.parametrize(
+    "model_type", ["llama", "gemma2", "olmo2", "gpt2", "phi", "mixtral", "recurrent_gemma", "mamba2"]
+)
+def test_tokens_may_stay(model_type: str) -> None:
+    """Positions that stay, with a gap, are restored too; the update put on again gives the same."""
+    model = tiny(model_type)
+    update = transfer_model(model, prompt(), keep=[2, 5], solver=Augmented())
+    assert update.positions.tolist() == [2, 5, 6]
+    with update.applied(model) as calls, torch.no_grad():
+        patched = model(**update.inputs(model)).logits[0]
+        by_position = model(prompt()[:, [2, 5, 6]]).logits[0]
+        full_positions = update.positions
+    full = model(prompt(), use_cache=False).logits[0][full_positions]
+    bound = SINGLE.get(model_type, EXACT) * full.abs().max()
+    assert (patched - full).abs().max() <= bound
+    assert torch.equal(patched, by_position)
+    assert [call.relative <= SINGLE.get(model_type, EXACT) for call in calls.differences] == [True, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "gpt2", "granite", "mixtral", "recurrent_gemma"])
+def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
+    """Each block takes up the rounding of those before, so that little more than one rounding of the output is left."""
+    model = tiny(model_type, dtype)
+    report = transfer_model(model, prompt()).report
+    assert report.relative <= 32 * torch.finfo(dtype).eps
+    assert report.effect > 100 * report.full
+
+
+@pytest.mark.parametrize("model_type", ["gemma2", "llama", "olmo2", "granite", "gptj", "mamba", "mixtral", "qwen2_moe"])
+def test_a_guess_is_the_registered_family(model_type: str) -> None:
+    """Reading the wiring off the model gives what the data says."""
+    found, known = guess(tiny(model_type)), registry().family(model_type)
+    assert known is not None
+    assert found.layers == known.layers
+    for spec in found.blocks:
+        same = [attrs.evolve(block, readers=sorted(block.readers), last=sorted(block.last)) for block in known.blocks]
+        assert attrs.evolve(spec, readers=sorted(spec.readers), last=sorted(spec.last)) in same
+
+
+WRONG = {
+    "no shift": ("llama", {"wiring": "pre-norm", "bypass": "mlp"}),
+    "the read of the norm before": ("gemma2", {"bypass": "input_layernorm"}),
+    "the mixer's output as bypass": ("olmo2", {"bypass": "post_attention_layernorm"}),
+    "parallel as sequential": ("gptj", {"wiring": "pre-norm", "bypass": "ln_1"}),
+    "only one of the readers": ("llama", {"network": "mlp.gate_proj"}),
+    "the other reader": ("llama", {"network": "mlp.up_proj"}),
+    "the router left out": ("mixtral", {"network": "mlp.experts"}),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_wiring_fails(name: str) -> None:
+    """Every way to have a block wrong leaves an error that no round-off explains."""
+    model_type, changes = WRONG[name]
+    known = registry().family(model_type)
+    assert known is not None
+    wrong = attrs.evolve(known, blocks=tuple(attrs.evolve(block, **changes) for block in known.blocks))
+    assert transfer_model(tiny(model_type), prompt(), family=wrong).report.relative > 1e-3
+
+
+def test_what_cannot_work_is_refused() -> None:
+    """Each with what was got, what is needed, and the model untouched."""
+    model = tiny("llama")
+    before = state(model)
+    many = torch.zeros(1, 65, dtype=torch.int64)
+    for ids, error, message in (
+        (prompt()[:, :1], ShapeError, "one token"),
+        (prompt().expand(2, -1), ShapeError, "without padding"),
+        (many, ShapeError, "got 65 tokens, needs at most 64"),
+        (prompt().float(), DtypeError, "needs int64"),
+        (prompt() + 100, ArgumentError, "the vocabulary's"),
+    ):
+        with pytest.raises(error, match=message):
+            transfer_model(model, ids)
+    for options, message in (({"keep": [9]}, "position 9"), ({"keep": [1, 1]}, "once"), ({"site": "head"}, "site")):
+        with pytest.raises(ArgumentError, match=message):
+            transfer_model(model, prompt(), **options)
+    assert state(model) == before
+    with pytest.raises(ArgumentError, match="encoder-decoder"):
+        transfer_model(attrs_like(is_encoder_decoder=True), prompt())
+    with pytest.raises(ArgumentError, match="quantised"):
+        transfer_model(attrs_like(is_encoder_decoder=False, quantization_config={}), prompt())
+    with pytest.raises(ArgumentError, match="needs a loaded model"):
+        transfer_model(nn.Linear(2, 2), prompt())
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"layers\.1\.mlp\.up_proj\.weight holds NaN or infinity in 1 of"):
+        transfer_model(model, prompt())
+
+
+def attrs_like(**config: Any) -> nn.Module:
+    """A module with a configuration."""
+    module = nn.Linear(2, 2)
+    module.config = type("Config", (), config)()
+    return module
+
+
+def test_an_update_that_changes_nothing_is_an_error() -> None:
+    """The output without the update, where the context makes another: said, and only then."""
+    with pytest.raises(InertUpdateError, match=r"what it is without the update, and 0\.5 from that with the context"):
+        refuse_inert(Difference(full=0.5, plain=0.0, effect=0.5, size=2.0))
+    refuse_inert(Difference(full=0.0, plain=0.5, effect=0.5, size=2.0))
+    refuse_inert(Difference(full=0.0, plain=0.0, effect=0.0, size=2.0))
+
+
+def test_another_model_is_refused() -> None:
+    """An update belongs to one type of model with one number of layers, and to its number of tokens."""
+    update = transfer_model(tiny("llama"), prompt())
+    for other in (tiny("mistral"), tiny("llama", num_hidden_layers=3)):
+        with pytest.raises(ArgumentError, match="needs 'llama' with 2"), update.applied(other):
+            pass
+    model = tiny("llama")
+    with update.applied(model), pytest.raises(ShapeError, match=r"needs \(1, 1\), the tokens that stay"):
+        model(prompt())
+
+
+def test_an_unknown_model_without_layers_is_refused() -> None:
+    """A family whose paths are not there, and one in which a layer fits nothing."""
+    model = tiny("llama")
+    for layers, message in (("model.blocks", "has no list of layers"), ("model.layers", "fits no block")):
+        family = FamilySpec(name="x", models="llama", layers=layers, blocks=(attrs.evolve(_gpt2(), mixer="attn"),))
+        with pytest.raises(ArgumentError, match=message):
+            transfer_model(model, prompt(), family=family)
+    assert family_of(model).name == "llama"
+
+
+def _gpt2() -> Any:
+    family = registry().family("gpt2")
+    assert family is not None
+    return family.blocks[0]
