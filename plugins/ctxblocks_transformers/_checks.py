@@ -85,7 +85,7 @@ def accepted(model: nn.Module) -> set[str]:
 
 
 def _positions(model: Any) -> int | None:
-    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    config = model.config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     return int(limit) if isinstance(limit, int) and limit > 0 else None
 

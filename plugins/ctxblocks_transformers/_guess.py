@@ -47,7 +47,7 @@ def probe_tokens(model: Any, length: int) -> Tensor:  # (1, length)
 
 def _layers_path(model: Any) -> str:
     """The longest list of layers, by parameters, among those as long as the configuration says."""
-    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    config = model.config.get_text_config()
     wanted = getattr(config, "num_hidden_layers", None)
     lists = [
         (path, module) for path, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)
