@@ -36,5 +36,5 @@ def ctxblocks_layers() -> list[LayerSpec]:  # type: ignore[empty-body]
 def ctxblocks_families() -> list[FamilySpec]:  # type: ignore[empty-body]
     """How the language models of a library wire their blocks, for `ctxblocks_transformers.transfer_model` and its like.
 
-    Every family's name and every model type in `models` must be free.
+    Every model type in `models` must be free: asking for one that two plugins provide is an error that names both.
     """

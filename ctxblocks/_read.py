@@ -20,10 +20,6 @@ class Read:
     z: Tensor
     bypass: Tensor | None = None
 
-    def rows(self, part: slice) -> "Read":
-        """Some of the rows, `(…, n, d)` to `(…, m, d)`."""
-        return Read(self.z[..., part, :], None if self.bypass is None else self.bypass[..., part, :])
-
     def expand(
         self,
         like: Tensor,  # (…, n, d)

@@ -176,8 +176,8 @@ class Registry:
 
     @property
     def families(self) -> Mapping[str, FamilySpec]:
-        """Every family of language models that exactly one plugin provides, by name, sorted and read-only."""
-        found = offers(self._plugins, "families", lambda spec: (spec.name,))
+        """The family of every model type that exactly one plugin provides, by model type, sorted and read-only."""
+        found = offers(self._plugins, "families", lambda spec: spec.models)
         return MappingProxyType({name: specs[0][1] for name, specs in found.items() if len(specs) == 1})
 
     def _offers(self) -> Offers:

@@ -27,7 +27,7 @@ def test_a_family_is_found_by_its_model_types() -> None:
     registry.register(plugin("p", family("b", ("x", "y")), family("a", "z")))
     assert [registry.family(name).name for name in "xyz"] == ["b", "b", "a"]  # type: ignore[union-attr]
     assert registry.family("w") is None
-    assert list(registry.families) == ["a", "b"]
+    assert [(name, spec.name) for name, spec in registry.families.items()] == [("x", "b"), ("y", "b"), ("z", "a")]
     assert not registry.layers
 
 
@@ -41,6 +41,7 @@ def test_two_providers_of_a_model_type_are_named() -> None:
     ):
         registry.family("x")
     assert registry.family("y") is not None
+    assert list(registry.families) == ["y"]
 
 
 @pytest.mark.parametrize(

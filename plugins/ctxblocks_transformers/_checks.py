@@ -19,7 +19,7 @@ def check_model(model: Any, values: bool = True) -> None:
     """
     name, config = type(model).__name__, getattr(model, "config", None)
     if not isinstance(model, nn.Module) or config is None:
-        raise ArgumentError(f"model: got {name}, needs a loaded model of transformers, or its name or folder")
+        raise ArgumentError(f"model: got {name}, needs a loaded model of transformers")
     if getattr(config, "is_encoder_decoder", False):
         raise ArgumentError(
             f"model: got the encoder-decoder {name}, needs one stack of blocks; its decoder reads the encoder's output at "

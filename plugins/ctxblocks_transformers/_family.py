@@ -10,7 +10,11 @@ from ctxblocks_transformers._guess import guess, probe_tokens
 from ctxblocks_transformers._view import view_of
 
 PROOF = 2000.0
-"""Units of round-off, relative to the largest output, that a guess may be off by."""
+"""Units of float32's round-off, relative to the largest output, that a guess may be off by: some models compute in it."""
+HALF = 20.0
+"""The same of a half type's own, each block having taken up the rounding of those before."""
+SHARE = 0.1
+"""The share of the context's own effect that it may be off by, whatever the dtype."""
 
 
 def family_of(model: Any) -> FamilySpec:
@@ -33,16 +37,18 @@ def proven(model: Any, family: FamilySpec) -> FamilySpec:
     reasons = []
     for candidate, name in ((family, "network"), (second, "out-proj")):
         error, effect = deviation(model, candidate)
-        unit = torch.finfo(torch.promote_types(model.dtype, torch.float32)).eps
-        if model.dtype in (torch.bfloat16, torch.float16):
-            unit = torch.finfo(model.dtype).eps / 100
-        if effect > 0 and error <= PROOF * unit:
+        if effect > 0 and error <= min(_round_off(model.dtype), SHARE * effect):
             return candidate
         reasons.append(f"{error:.2g} off by {name!r} where the context does {effect:.2g}")
     raise ArgumentError(
         f"model: {type(model).__name__} ({model.config.model_type!r}) is of no registered family and its wiring was guessed "
         f"wrongly: {'; '.join(reasons)}; pass family=FamilySpec(…)"
     )
+
+
+def _round_off(dtype: torch.dtype) -> float:
+    half = dtype in (torch.bfloat16, torch.float16)
+    return HALF * torch.finfo(dtype).eps if half else PROOF * torch.finfo(torch.float32).eps
 
 
 def deviation(model: Any, family: FamilySpec, site: str = "network") -> tuple[float, float]:

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks import ArgumentError, BlockSpec, FamilySpec
-from ctxblocks_transformers._checks import accepted
 from ctxblocks_transformers._model_update import inputs_of
 from ctxblocks_transformers._tracing import Call, alike, rows_among, trace
 
-LAST_NAMES = ("down", "w2", "c_proj", "wo", "fc2", "dense_4h_to_h")
+_LAST_NAMES = ("down", "w2", "c_proj", "wo", "fc2", "dense_4h_to_h")
 LENGTH = 6
 """Tokens that the model is watched on."""
 
@@ -74,7 +73,7 @@ def _wiring(calls: Mapping[str, Call], moved: Mapping[str, Call], layer: nn.Modu
     network = _network(calls, first, mixer)
     z = calls[network].given
     readers = [path for c in linear if rows_among(c.given, z) for path in _readers(c)]
-    last = _last(linear, z, network, calls)
+    last = _last(linear, z)
     norm = next(
         (c for c in calls.values() if c.path and c.put.shape == z.shape and alike(c.put, z) and _norm(c, mixer)), None
     )
@@ -90,19 +89,16 @@ def _wiring(calls: Mapping[str, Call], moved: Mapping[str, Call], layer: nn.Modu
     if torch.equal(z[-1], moved[network].given[-1]):
         return BlockSpec(wiring="parallel", **common, scale=_scale(layer))
     bypass = norm.path if norm is not None else ""
-    r = z if norm is None else norm.given
-    return _joined(whole, calls, common, bypass, r, layer)
+    return _joined(whole, calls, common, bypass, layer)
 
 
-def _joined(
-    whole: Call, calls: Mapping[str, Call], common: dict[str, Any], bypass: str, r: Tensor, layer: nn.Module
-) -> BlockSpec:
+def _joined(whole: Call, calls: Mapping[str, Call], common: dict[str, Any], bypass: str, layer: nn.Module) -> BlockSpec:
     """How the network's output is added to what bypasses it."""
-    out, put = whole.put, calls[common["network"]].put
+    z, out, put = calls[common["network"]].given, whole.put, calls[common["network"]].put
     if common["last"] and not alike(out, put):
         put = next((calls[path].put for path in common["last"] if path in calls), put)
     after = [c for c in calls.values() if c.path and c.given.shape == out.shape]
-    closing = next((c for c in after if alike(c.put, out) and alike(c.given, r + put)), None)
+    closing = next((c for c in after if alike(c.put, out) and alike(c.given, z + put)), None)
     if closing is not None:
         inner = next((c.path for c in calls.values() if c.path and c.put.shape == put.shape and alike(c.put, put)), "")
         return BlockSpec(wiring="post-norm", **common, inner=inner)
@@ -140,12 +136,11 @@ def _network(calls: Mapping[str, Call], first: Call, mixer: str) -> str:
     return first.path
 
 
-def _last(linear: list[Call], z: Tensor, network: str, calls: Mapping[str, Call]) -> list[str]:
+def _last(linear: list[Call], z: Tensor) -> list[str]:
     """The dense layers at the network's end: of experts all of theirs."""
     many = [f"{c.path}.{name}" for c in linear if _many(c) for name in _many(c) if _is_last(name)]
     rest = [c for c in linear if not _many(c) and not rows_among(c.given, z) and c.put.shape[-1] == z.shape[-1]]
-    names = {c.path.rpartition(".")[2] for c in rest}
-    return [*many, *(c.path for c in rest if c.path.rpartition(".")[2] in names)]
+    return [*many, *(c.path for c in rest)]
 
 
 def _readers(call: Call) -> list[str]:
@@ -160,7 +155,7 @@ def _many(call: Call) -> list[str]:
 
 
 def _is_last(name: str) -> bool:
-    return any(part in name for part in LAST_NAMES)
+    return any(part in name for part in _LAST_NAMES)
 
 
 def _weights(call: Call) -> bool:
@@ -182,12 +177,8 @@ def _norm(call: Call, mixer: str) -> bool:
 
 
 def _scale(layer: nn.Module) -> str:
-    found = [name for name, value in vars(layer).items() if "multiplier" in name and isinstance(value, float)]
-    return "residual_multiplier" if "residual_multiplier" in found else ""
+    return "residual_multiplier" if isinstance(getattr(layer, "residual_multiplier", None), float) else ""
 
 
 def _within(path: str, outer: str) -> bool:
     return bool(outer) and (path == outer or path.startswith(f"{outer}."))
-
-
-__all__ = ["accepted", "guess", "probe_tokens"]

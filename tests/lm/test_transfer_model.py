@@ -8,7 +8,7 @@ import pytest
 import torch
 from ctxblocks_transformers import Difference, InertUpdateError, guess, transfer_model
 from ctxblocks_transformers._families import FAMILIES
-from ctxblocks_transformers._family import family_of
+from ctxblocks_transformers._family import family_of, proven
 from ctxblocks_transformers._model_update import refuse_inert
 from lm.tiny import prompt, tiny
 from torch import nn
@@ -16,7 +16,19 @@ from torch import nn
 from ctxblocks import ArgumentError, Augmented, DtypeError, FamilySpec, NonFiniteError, ShapeError, registry
 
 TYPES = sorted(name for family in FAMILIES for name in family.models)
-GUESSED = ["bert", "camembert", "electra", "gpt_neox", "falcon", "opt", "stablelm", "ernie4_5", "granitemoehybrid"]
+GUESSED = [
+    "bert",
+    "camembert",
+    "electra",
+    "ernie4_5",
+    "falcon",
+    "gpt_neox",
+    "granitemoehybrid",
+    "minimax",
+    "openai-gpt",
+    "opt",
+    "stablelm",
+]
 SINGLE = {
     "mamba": 1e-6,
     "mamba2": 1e-6,
@@ -67,6 +79,14 @@ def test_tokens_may_stay(model_type: str) -> None:
     assert [call.relative <= SINGLE.get(model_type, EXACT) for call in calls.differences] == [True, True]
 
 
+def test_post_norm_blocks_take_the_update_in_their_networks() -> None:
+    """Where the mixer's norm is outside the mixer (openai-gpt) and where it is inside (bert)."""
+    for model_type in ("openai-gpt", "bert"):
+        model = tiny(model_type)
+        assert {spec.wiring for spec in guess(model).blocks} == {"post-norm"}
+        assert set(transfer_model(model, prompt()).sites) == {"network"}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "gpt2", "granite", "mixtral", "recurrent_gemma"])
 def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
@@ -107,6 +127,17 @@ def test_a_wrong_wiring_fails(name: str) -> None:
     assert known is not None
     wrong = attrs.evolve(known, blocks=tuple(attrs.evolve(block, **changes) for block in known.blocks))
     assert transfer_model(tiny(model_type), prompt(), family=wrong).report.relative > 1e-3
+
+
+def test_a_wrong_guess_is_not_used() -> None:
+    """The second site serves where it holds; where it does not hold either, the error says by how much."""
+    model = tiny("llama")
+    (block,) = guess(model).blocks
+    wrong = attrs.evolve(guess(model), blocks=(attrs.evolve(block, bypass="mlp"),))
+    assert [spec.wiring for spec in proven(model, wrong).blocks] == ["mixer-only"]
+    hopeless = attrs.evolve(wrong, blocks=(attrs.evolve(block, bypass="mlp", projection="self_attn.q_proj"),))
+    with pytest.raises(ArgumentError, match=r"off by 'network' where the context does .* off by 'out-proj'"):
+        proven(model, hopeless)
 
 
 def test_what_cannot_work_is_refused() -> None:
