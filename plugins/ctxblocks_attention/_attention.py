@@ -1,7 +1,5 @@
 """Softmax self-attention over a context and the query itself."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +7,7 @@ from torch import Tensor, nn
 from ctxblocks import ProjectedLayer
 from ctxblocks_attention._config import SelfAttentionConfig
 from ctxblocks_attention._fused import Reads, attend, causal_with_self
+from ctxblocks_attention._heads import shared, split_heads
 from ctxblocks_attention._rotary import rotate
 from ctxblocks_attention._running import running_average, running_average_wide
 
@@ -44,7 +43,9 @@ class SelfAttention(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, heads · head_width)
-        """The heads' averages of values, side by side; tokens are averaged before `W_v`."""
+        """The heads' averages of values, side by side; tokens are averaged before `W_v`. Alone, a query reads its own value."""
+        if context.shape[-2] == 0:
+            return shared(split_heads(self.v_proj(query), self.kv_heads), self.heads).flatten(-2)
         tokens = torch.cat((context, query.unsqueeze(-2)), dim=-2)  # (…, n + 1, d)
         distances = torch.arange(-context.shape[-2], 1, device=query.device)
         weights = torch.softmax(self._scores(query, (tokens,), distances), dim=-1)  # (…, heads, n + 1)
@@ -111,13 +112,13 @@ class SelfAttention(ProjectedLayer):
         tokens: Tensor,  # (…, n, d)
     ) -> tuple[Tensor, Tensor, Tensor]:  # (…, n, heads, head_width), and twice (…, n, kv_heads, head_width)
         """Queries, keys and values of the tokens, not yet turned to their positions."""
-        return (_split(self.q_proj(tokens), self.heads), *self._keys_values(tokens))
+        return (split_heads(self.q_proj(tokens), self.heads), *self._keys_values(tokens))
 
     def _keys_values(
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> tuple[Tensor, Tensor]:  # twice (…, n, kv_heads, head_width)
-        return _split(self.k_proj(tokens), self.kv_heads), _split(self.v_proj(tokens), self.kv_heads)
+        return split_heads(self.k_proj(tokens), self.kv_heads), split_heads(self.v_proj(tokens), self.kv_heads)
 
     def _placed(
         self,
@@ -135,9 +136,8 @@ class SelfAttention(ProjectedLayer):
     ) -> Reads:
         """Queries at positions `0 … n`, the context at `0 … n − 1`; a query's own score is the same at every position."""
         queries, own_keys, own_values = own
-        rows, group = keys.shape[-3] + 1, self.heads // self.kv_heads
-        wide = torch.promote_types(queries.dtype, torch.float32)
-        own_keys, own_values = (x.repeat_interleave(group, dim=-2) for x in (own_keys, own_values))
+        rows, wide = keys.shape[-3] + 1, torch.promote_types(queries.dtype, torch.float32)
+        own_keys, own_values = shared(own_keys, self.heads), shared(own_values, self.heads)
         self_scores = (queries.to(wide) * own_keys.to(wide)).sum(-1).mT  # (…, heads, n + 1 or 1)
         positions = torch.arange(rows, device=queries.device)
         queries, keys = self._placed(queries, positions), self._placed(keys, positions[:-1])
@@ -176,7 +176,7 @@ class SelfAttention(ProjectedLayer):
             means = self._average(scores, tokens.to(scores.dtype))  # (…, heads, n + 1, d)
             return self.finish(own, self._projected_values(means).to(query.dtype))
         scores = self._scores(query, (own, context), distances)
-        parts = [_split(self.v_proj(tokens), self.kv_heads).transpose(-3, -2) for tokens in (own, context)]
+        parts = [split_heads(self.v_proj(tokens), self.kv_heads).transpose(-3, -2) for tokens in (own, context)]
         values = torch.cat(parts, dim=-2).to(scores.dtype)  # (…, kv_heads, n + 1, head_width)
         mixed = self._average(scores.unflatten(-2, (self.kv_heads, -1)), values).flatten(-4, -3)
         return self._finished(own, mixed.to(query.dtype))
@@ -199,10 +199,10 @@ class SelfAttention(ProjectedLayer):
     ) -> Tensor:  # (…, heads, n), float32 for half types
         """`q·k_j / sqrt(head_width)` of one query: without positions `(W_kᵀ q)·t_j + q·b_k`, no key being built."""
         wide = torch.promote_types(query.dtype, torch.float32)
-        queries = _split(self.q_proj(query), self.kv_heads, self.heads // self.kv_heads).to(wide) * self.scale
+        queries = split_heads(self.q_proj(query), self.kv_heads, self.heads // self.kv_heads).to(wide) * self.scale
         if self.rotary_base is not None:
             keys = torch.cat([self.k_proj(tokens) for tokens in parts], dim=-2)
-            keys = rotate(_split(keys, self.kv_heads), distances, self.rotary_base)
+            keys = rotate(split_heads(keys, self.kv_heads), distances, self.rotary_base)
             return torch.flatten(queries @ keys.movedim(-3, -1).to(wide), -3, -2)
         weight = self.k_proj.weight.view(self.kv_heads, self.head_width, self.width).to(wide)
         folded = torch.einsum("...grk,gkd->...grd", queries, weight).flatten(-3, -2)  # (…, heads, d)
@@ -217,16 +217,16 @@ class SelfAttention(ProjectedLayer):
         means: Tensor,  # (…, heads, n, d), each head's averages of tokens
     ) -> Tensor:  # (…, n, d)
         """`Σ_h W_o W_v m_h + W_o b_v + b_o`, with `W_o W_v` one `d × d` matrix for each head."""
-        wide, group = means.dtype, self.heads // self.kv_heads
+        wide = means.dtype
         values = self.v_proj.weight.to(wide).unflatten(0, (self.kv_heads, self.head_width))  # (kv_heads, f, d)
         outputs = self.projection.weight.to(wide).unflatten(-1, (self.heads, self.head_width))  # (d, heads, f)
-        folded = outputs.movedim(0, 1) @ values.repeat_interleave(group, dim=0)  # (heads, d, d)
+        folded = outputs.movedim(0, 1) @ shared(values, self.heads, dim=0)  # (heads, d, d)
         columns = means.mT.flatten(-3, -2)  # (…, heads · d, n)
         weight = folded.movedim(0, 1).flatten(1)  # (d, heads · d)
         projected: Tensor = (weight @ columns).mT.contiguous()
         if not self.has_bias:
             return projected
-        shift = self.v_proj.bias.to(wide).unflatten(0, (self.kv_heads, -1)).repeat_interleave(group, dim=0)
+        shift = shared(self.v_proj.bias.to(wide).unflatten(0, (self.kv_heads, -1)), self.heads, dim=0)
         return projected + F.linear(shift.flatten(), self.projection.weight.to(wide), self.projection.bias.to(wide))
 
     def _values_of(
@@ -240,11 +240,3 @@ class SelfAttention(ProjectedLayer):
         if self.has_bias:
             values = values + self.v_proj.bias.view(self.kv_heads, 1, self.head_width)
         return values.flatten(-3, -2)
-
-
-def _split(
-    features: Tensor,  # (…, heads · … · w)
-    *heads: int,
-) -> Tensor:  # (…, *heads, w)
-    """The last axis by heads."""
-    return features.reshape(*features.shape[:-1], *heads, features.shape[-1] // math.prod(heads))

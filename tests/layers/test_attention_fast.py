@@ -26,7 +26,9 @@ def results(layer: nn.Module, function: Callable[..., Tensor], inputs: list[Tens
     if not gradients or not output.numel():
         return [output.detach().double()]
     weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).reshape(output.shape)
-    found = torch.autograd.grad((output * weights).sum(), [*leaves, *layer.parameters()])
+    found = torch.autograd.grad(
+        (output * weights).sum(), [*leaves, *layer.parameters()], allow_unused=True, materialize_grads=True
+    )
     return [output.detach().double(), torch.cat([each.flatten().double() for each in found])]
 
 
