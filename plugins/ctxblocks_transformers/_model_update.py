@@ -13,6 +13,7 @@ from ctxblocks_transformers._checks import accepted
 from ctxblocks_transformers._derive import entry, patched, shift_rows, shifted
 from ctxblocks_transformers._hooks import Hooks
 from ctxblocks_transformers._reads import SiteView, outputs_of
+from ctxblocks_transformers._states import states_kept
 from ctxblocks_transformers._view import ModelView, view_of
 
 
@@ -188,11 +189,12 @@ def put(hooks: Hooks, site: SiteView, update: ImplicitUpdate) -> None:
 
 @contextlib.contextmanager
 def evaluation(model: Any) -> Iterator[None]:
-    """Evaluation mode, and afterwards every module's own."""
+    """Evaluation mode and no states in modules; afterwards every module's own."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        yield
+        with states_kept(model):
+            yield
     finally:
         for module in training:
             module.training = True
