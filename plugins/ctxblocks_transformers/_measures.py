@@ -14,12 +14,12 @@ IMAGES = 2**17
 LEAST = 32
 """Directions that are taken at a time at least."""
 MEASURES = {
-    "norm": "‖ΔW_i‖, Frobenius and spectral at once, over all readers of the block",
-    "determinant": "det P_i = 1 + k_iᵀδ_i",
-    "shift": "‖Δb'_i‖, of what bypasses the network",
-    "marginal": "‖W_{i+1} − W_i‖_F: what the next token adds",
-    "alignment": "cosine of ΔW_i and ΔW_{i+1}",
-    "marginal_shift": "‖Δb'_{i+1} − Δb'_i‖",
+    "norm": "‖ΔWᵢ‖: what the first i tokens do to the readers' weights, Frobenius and spectral norm at once",
+    "determinant": "det Pᵢ = 1 + kᵢᵀδᵢ, of the operator on what the readers read",
+    "shift": "‖Δb′ᵢ‖: what they do to what bypasses the network",
+    "marginal": "‖Wᵢ₊₁ − Wᵢ‖: what the next token adds to the weights, Frobenius norm",
+    "alignment": "cosine of ΔWᵢ and ΔWᵢ₊₁",
+    "marginal_shift": "‖Δb′ᵢ₊₁ − Δb′ᵢ‖: what the next token adds to the bypass",
 }
 """Every measure by its name; the first three of `i = 0 … n`, the others of `i = 0 … n − 1`."""
 
