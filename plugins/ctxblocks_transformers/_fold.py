@@ -35,6 +35,11 @@ def folded(update: ModelUpdate, model: Any, caller: str) -> list[Change]:
         model(**update.inputs(model))
     found = []
     for index, (site, shift) in enumerate(sites):
+        if index not in calls:
+            raise ArgumentError(
+                f"{caller}: the last dense layer of block {site.block.index} was not called, needs it to be (a fused kernel goes "
+                f"round it?); load the model without fused kernels, or use site='out-proj'"
+            )
         many = layers[index].parameter.dim() == 3
         read = (_experts_read if many else _read)(layers[index], *calls.pop(index))
         key, absent = least_norm(read)

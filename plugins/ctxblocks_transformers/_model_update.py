@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ctxblocks import ArgumentError, ContextOperator, FamilySpec, ImplicitUpdate, ShapeError
+from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, ShapeError
 from ctxblocks_transformers._checks import accepted
-from ctxblocks_transformers._derive import entry, patched, shift_rows, shifted
+from ctxblocks_transformers._derive import entry, on, patched, shift_rows, shifted
 from ctxblocks_transformers._difference import Difference, refuse_inert
 from ctxblocks_transformers._hooks import Hooks
 from ctxblocks_transformers._reads import SiteView, outputs_of
@@ -217,15 +217,6 @@ def put(hooks: Hooks, site: SiteView, update: ImplicitUpdate) -> None:
         hooks.before(entry(site), lambda x: patched(x, on(x.device, update).operator))
     if update.shift is not None:
         hooks.after(shifted(site), lambda x: shift_rows(x, on(x.device, update).shift))
-
-
-def on(device: torch.device, update: ImplicitUpdate) -> ImplicitUpdate:
-    """The update on a device; itself where it is there."""
-    if update.operator.key.device == device:
-        return update
-    op = update.operator
-    moved = ContextOperator(*(None if x is None else x.to(device) for x in (op.direction, op.key, op.offset)))  # type: ignore[arg-type]
-    return dataclasses.replace(update, operator=moved, shift=None if update.shift is None else update.shift.to(device))
 
 
 @contextlib.contextmanager

@@ -133,7 +133,9 @@ def _peft() -> Any:
     try:
         return importlib.import_module("peft")
     except ImportError as error:
-        raise CtxblocksError(f'to_peft: needs peft ({error}); install it with pip install "ctxblocks[lm]"') from error
+        raise CtxblocksError(
+            f'to_peft: needs a peft that goes with this transformers ({error}); pip install "ctxblocks[lm]"'
+        ) from error
 
 
 def _free(folder: Path) -> Path:
