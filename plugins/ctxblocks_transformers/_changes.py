@@ -49,8 +49,7 @@ class Change:
         """Write the change into the parameter, formed in float32 for half types and rounded once."""
         with torch.no_grad():
             for matrix, column, key in self.each():
-                changed = wide(matrix).to(torch.promote_types(matrix.dtype, column.dtype))
-                matrix.copy_(torch.addr(changed, column, key))
+                matrix.copy_(torch.addr(matrix.to(column.dtype), column, key))
         if self.bias is not None:
             add_bias(self.weights, self.bias)
 

@@ -74,7 +74,7 @@ def _place(site: SiteView, shift: Tensor) -> None:
     module = shifted(site)
     name = f"context_shift_{len(module._forward_hooks)}"
     device = next(site.block.layer.parameters()).device
-    module.register_buffer(name, shift.to(device), persistent=False)
+    module.register_buffer(name, shift.to(device))
     module.register_forward_hook(Shift(name))
 
 

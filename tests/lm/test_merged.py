@@ -62,6 +62,15 @@ def test_what_the_copy_changes() -> None:
         assert ("context_shift_0" in str([name for name, _ in merged.named_buffers()])) == (model_type == "mixtral")
 
 
+@pytest.mark.parametrize("place", ["output-bias", "last-layer"])
+@pytest.mark.parametrize("model_type", ["granite", "granitemoe"])
+def test_what_multiplies_a_branch_is_divided_out(model_type: str, place: Any) -> None:
+    """The shift lies behind the multiplier, the layer that takes it before."""
+    model = tiny(model_type, residual_multiplier=0.3)
+    update = transfer_model(model, prompt())
+    assert update.difference(logits(update, update.merged(model, place))).relative <= EXACT
+
+
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "bert", "granite"])
 def test_an_offset_becomes_a_bias(model_type: str) -> None:
     """With the augmented solver readers without a bias get one."""
@@ -124,6 +133,9 @@ def test_the_copy_is_a_model_like_any() -> None:
     update = transfer_model(model, prompt())
     merged = update.merged(model)
     assert torch.equal(logits(update, copy.deepcopy(merged)), logits(update, merged))
+    assert {name.rpartition(".")[2] for name in merged.state_dict().keys() - model.state_dict().keys()} == {
+        "context_shift_0"
+    }
     assert merged(prompt()).logits.shape == (1, 7, 61)
     assert torch.equal(logits(update, merged), merged(input_ids=prompt()[:, -1:], attention_mask=None).logits[0])
     elsewhere = logits(update, merged, position_ids=torch.tensor([[3]]))
