@@ -20,7 +20,7 @@ from ctxblocks_transformers._changes import (
 )
 from ctxblocks_transformers._derive import shift_rows, shifted
 from ctxblocks_transformers._difference import Difference, refuse_inert
-from ctxblocks_transformers._family import round_off
+from ctxblocks_transformers._family import HALF, PROOF
 from ctxblocks_transformers._fold import folded
 from ctxblocks_transformers._model_update import ModelUpdate, inputs_of
 from ctxblocks_transformers._reads import SiteView, outputs_of
@@ -132,9 +132,10 @@ def refuse_unfaithful(found: Difference, update: ModelUpdate, model: Any, caller
         ArgumentError: it is some other.
     """
     refuse_inert(found)
-    limit = round_off(model.dtype) * found.size
     if model.dtype in (torch.bfloat16, torch.float16):
-        limit = max(limit, found.effect / 2)
+        limit = max(HALF * torch.finfo(model.dtype).eps * found.size, found.effect / 2)
+    else:
+        limit = PROOF * torch.finfo(torch.float32).eps * found.size
     if not found.full <= limit:
         raise ArgumentError(
             f"{caller}: with the changed weights the query's output is {found.full:.3g} from that with the full context, which "

@@ -7,9 +7,9 @@ import attrs
 import pytest
 import torch
 from ctxblocks_transformers import Difference, InertUpdateError, guess, transfer_model
-from ctxblocks_transformers._difference import refuse_inert
 from ctxblocks_transformers._families import FAMILIES
 from ctxblocks_transformers._family import family_of, proven
+from ctxblocks_transformers._model_update import refuse_inert
 from lm.tiny import prompt, tiny
 from torch import nn
 
