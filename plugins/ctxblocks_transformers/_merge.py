@@ -140,5 +140,6 @@ def refuse_unfaithful(found: Difference, update: ModelUpdate, model: Any, caller
         raise ArgumentError(
             f"{caller}: with the changed weights the query's output is {found.full:.3g} from that with the full context, which "
             f"itself does {found.effect:.3g}, needs at most {limit:.3g}; the weights are not those that the update was made "
-            f"with, or {model.dtype} does not hold it: use update.applied(model), or load the model in a wider dtype"
+            f"with, a block changes what its last dense layer puts out, or {model.dtype} does not hold it: "
+            f"use update.applied(model), site='out-proj' or a wider dtype"
         )
