@@ -19,6 +19,10 @@ Device = Annotated[
     Parameter(name="--device", help="Where to compute; auto takes CUDA where there is a GPU, and cuda insists on one."),
 ]
 
+Model = Annotated[
+    str, Parameter(name="MODEL", help="Folder of a language model of transformers, or its name on the hub.")
+]
+
 
 def print_json(value: Any) -> None:
     """Print a result on stdout as one JSON document."""

@@ -1,8 +1,10 @@
 """Language models of `transformers`: what a prompt does to the weights of every block."""
 
 from ctxblocks import FamilySpec, hookimpl
+from ctxblocks_transformers._explain import LayerReport, ModelReport, explain
 from ctxblocks_transformers._families import FAMILIES
 from ctxblocks_transformers._guess import guess
+from ctxblocks_transformers._load import LoadError, load_model, load_skeleton, prompt_tokens
 from ctxblocks_transformers._model_update import Application, Difference, InertUpdateError, ModelUpdate
 from ctxblocks_transformers._transfer import transfer_model
 
@@ -10,9 +12,16 @@ __all__ = [
     "Application",
     "Difference",
     "InertUpdateError",
+    "LayerReport",
+    "LoadError",
+    "ModelReport",
     "ModelUpdate",
     "ctxblocks_families",
+    "explain",
     "guess",
+    "load_model",
+    "load_skeleton",
+    "prompt_tokens",
     "transfer_model",
 ]
 

@@ -20,18 +20,33 @@ def check_model(model: Any, values: bool = True) -> None:
     name, config = type(model).__name__, getattr(model, "config", None)
     if not isinstance(model, nn.Module) or config is None:
         raise ArgumentError(f"model: got {name}, needs a loaded model of transformers")
+    check_config(config, name)
+    if getattr(model, "hf_quantizer", None) is not None:
+        raise _quantised(name)
+    if values:
+        _check_finite(model)
+
+
+def check_config(config: Any, name: str) -> None:
+    """Raise if a configuration is that of a model that the theorem cannot be applied to.
+
+    Raises:
+        ArgumentError: it is an encoder-decoder's, or a quantised model's.
+    """
     if getattr(config, "is_encoder_decoder", False):
         raise ArgumentError(
             f"model: got the encoder-decoder {name}, needs one stack of blocks; its decoder reads the encoder's output at "
             f"every layer, which no update of the decoder's blocks alone replaces"
         )
-    if getattr(model, "hf_quantizer", None) is not None or getattr(config, "quantization_config", None) is not None:
-        raise ArgumentError(
-            f"model: got the quantised {name}, whose weights are no matrices that an update could be added to; "
-            f"load it without quantization_config"
-        )
-    if values:
-        _check_finite(model)
+    if getattr(config, "quantization_config", None) is not None:
+        raise _quantised(name)
+
+
+def _quantised(name: str) -> ArgumentError:
+    return ArgumentError(
+        f"model: got the quantised {name}, whose weights are no matrices that an update could be added to; "
+        f"load it without quantization_config"
+    )
 
 
 def check_tokens(model: Any, input_ids: Tensor) -> None:
