@@ -63,18 +63,28 @@ def check_tokens(model: Any, input_ids: Tensor) -> None:
         )
     if input_ids.dtype not in (torch.int64, torch.int32):
         raise DtypeError(f"input_ids: got {input_ids.dtype}, needs int64, the tokens' numbers")
-    length, limit = input_ids.shape[1], _positions(model)
-    if length < 2:
+    if input_ids.shape[1] < 2:
         raise ShapeError("input_ids: got a prompt of one token, needs at least two: a context and a query")
-    if limit is not None and length > limit:
-        raise ShapeError(
-            f"input_ids: got {length} tokens, needs at most {limit}, the model's positions; shorten the prompt"
-        )
+    check_room(model, input_ids.shape[1])
     size = model.get_input_embeddings().weight.shape[0]
     least, most = int(input_ids.min()), int(input_ids.max())
     if least < 0 or most >= size:
         raise ArgumentError(
             f"input_ids: got a token {least if least < 0 else most}, needs numbers from 0 to {size - 1}, the vocabulary's"
+        )
+
+
+def check_room(model: Any, length: int, more: int = 0) -> None:
+    """Raise unless a model has positions for so many tokens, and so many more.
+
+    Raises:
+        ShapeError: it has not.
+    """
+    limit = _positions(model)
+    if limit is not None and length + more > limit:
+        extra = f" and {more} more" if more else ""
+        raise ShapeError(
+            f"input_ids: got {length} tokens{extra}, needs at most {limit}, the model's positions; shorten the prompt"
         )
 
 

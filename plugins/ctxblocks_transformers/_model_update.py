@@ -42,6 +42,21 @@ class Difference:
         return self.full / self.size if self.size else self.full
 
 
+def difference(
+    found: Tensor,  # (vocabulary or d,)
+    full: Tensor,  # (vocabulary or d,)
+    plain: Tensor,  # (vocabulary or d,)
+) -> Difference:
+    """How far an output is from that with the full context and from that without an update."""
+    mine, full, plain = (x.detach().double().cpu() for x in (found, full, plain))
+    return Difference(
+        full=float((mine - full).abs().max()),
+        plain=float((mine - plain).abs().max()),
+        effect=float((full - plain).abs().max()),
+        size=float(full.abs().max()),
+    )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelUpdate:
     """The updates of all blocks of a model that stand for a removed context [Thm. 2.2, Thm. B.2, block by block].
@@ -82,14 +97,7 @@ class ModelUpdate:
         output: Tensor,  # (tokens, vocabulary or d), or the query's alone
     ) -> Difference:
         """How far an output of the patched model is from the two that it lies between."""
-        mine, full, plain = (x.detach().double().cpu() for x in (output, self.full, self.plain))
-        mine = mine[self.query] if mine.dim() == 2 else mine
-        return Difference(
-            full=float((mine - full).abs().max()),
-            plain=float((mine - plain).abs().max()),
-            effect=float((full - plain).abs().max()),
-            size=float(full.abs().max()),
-        )
+        return difference(output[self.query] if output.dim() == 2 else output, self.full, self.plain)
 
     def inputs(self, model: Any) -> dict[str, Tensor]:
         """What to call a model with: the tokens that stay, at their positions in the prompt."""
