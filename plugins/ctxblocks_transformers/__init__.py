@@ -8,7 +8,9 @@ from ctxblocks_transformers._guess import guess
 from ctxblocks_transformers._load import LoadError, load_model, load_skeleton, prompt_tokens
 from ctxblocks_transformers._model_update import Application, Difference, InertUpdateError, ModelUpdate
 from ctxblocks_transformers._probes import PROBES
+from ctxblocks_transformers._prompt_dynamics import PromptDynamics
 from ctxblocks_transformers._replay import Replay, replay
+from ctxblocks_transformers._trace import trace
 from ctxblocks_transformers._transfer import transfer_model
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "LoadError",
     "ModelReport",
     "ModelUpdate",
+    "PromptDynamics",
     "Replay",
     "ctxblocks_families",
     "ctxblocks_probes",
@@ -29,6 +32,7 @@ __all__ = [
     "load_skeleton",
     "prompt_tokens",
     "replay",
+    "trace",
     "transfer_model",
 ]
 

@@ -47,7 +47,7 @@ def proven(model: Any, family: FamilySpec) -> FamilySpec:
 
 
 def round_off(dtype: torch.dtype) -> float:
-    """How far two ways to compute one output may be apart, relative to the largest output."""
+    """What two ways through a model may differ by, relative to the largest entry."""
     half = dtype in (torch.bfloat16, torch.float16)
     return HALF * torch.finfo(dtype).eps if half else PROOF * torch.finfo(torch.float32).eps
 
