@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from ctxblocks._networks import Network as Network
     from ctxblocks._operator import ContextOperator as ContextOperator
     from ctxblocks._operator import OperatorProduct as OperatorProduct
+    from ctxblocks._probes import Probe as Probe
+    from ctxblocks._probes import Updates as Updates
     from ctxblocks._read import Read as Read
     from ctxblocks._registry import create as create
     from ctxblocks._registry import registry as registry
@@ -109,6 +111,7 @@ _HOMES = {
     "ParallelBlock": "_residual",
     "PlainBlock": "_blocks",
     "PluginError": "_errors",
+    "Probe": "_probes",
     "ProjectedLayer": "_layer",
     "Read": "_read",
     "ResidualBlock": "_residual",
@@ -118,6 +121,7 @@ _HOMES = {
     "Stack": "_stack",
     "Traits": "_specs",
     "UnknownLayerError": "_errors",
+    "Updates": "_probes",
     "VerifyRow": "_verify",
     "create": "_registry",
     "dynamics": "_dynamics",

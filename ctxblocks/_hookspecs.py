@@ -21,6 +21,7 @@ what it returns says how to build a layer and builds none.
 """
 
 from ctxblocks._families import FamilySpec
+from ctxblocks._probes import Probe
 from ctxblocks._specs import LayerSpec, hookspec
 
 
@@ -37,4 +38,12 @@ def ctxblocks_families() -> list[FamilySpec]:  # type: ignore[empty-body]
     """How the language models of a library wire their blocks, for `ctxblocks_transformers.transfer_model` and its like.
 
     Every model type in `models` must be free: asking for one that two plugins provide is an error that names both.
+    """
+
+
+@hookspec
+def ctxblocks_probes() -> list[Probe]:  # type: ignore[empty-body]
+    """The probes of this plugin: named measurements of updates, one after another.
+
+    Every name must be free: asking for one that two plugins provide is an error that names both.
     """

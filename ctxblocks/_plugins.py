@@ -3,6 +3,7 @@
 import importlib.metadata
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ from ctxblocks import _hookspecs
 from ctxblocks._errors import PluginError
 from ctxblocks._families import FamilySpec
 from ctxblocks._messages import closest, listed
+from ctxblocks._probes import Probe
 from ctxblocks._specs import PROJECT, LayerSpec, Traits
 
 BLOCK = "CTXBLOCKS_BLOCK"
@@ -27,12 +29,14 @@ class Plugin:
     source: object
     layers: tuple[LayerSpec, ...] = ()
     families: tuple[FamilySpec, ...] = ()
+    probes: tuple[Probe, ...] = ()
 
 
 Offers = dict[str, list[tuple[str, Any]]]
 KINDS: Mapping[str, tuple[type[Any], str]] = {
     "layers": (LayerSpec, "ctxblocks.LayerSpec(name=…, summary=…, config=…, build=…)"),
     "families": (FamilySpec, "ctxblocks.FamilySpec(name=…, models=…, layers=…, blocks=…)"),
+    "probes": (Probe, "ctxblocks.Probe(name=…, summary=…, measure=…)"),
 }
 """What the hook of each kind, `ctxblocks_<kind>`, returns a list of, and how that is built."""
 
@@ -88,6 +92,23 @@ def offers(plugins: Mapping[str, Plugin], kind: str, names: Callable[[Any], Coll
     for name, provider, spec in sorted(pairs, key=lambda pair: pair[0]):
         found.setdefault(name, []).append((provider, spec))
     return found
+
+
+def only_offer(what: str, found: list[tuple[str, Any]]) -> Any:
+    """The one spec that there is, None where there is none.
+
+    Raises:
+        PluginError: two plugins provide it.
+    """
+    if len(found) > 1:
+        names = " and ".join(repr(plugin) for plugin, _ in found)
+        raise PluginError(f"{what}: the plugins {names} both provide it; leave one out with {BLOCK}")
+    return found[0][1] if found else None
+
+
+def only_offers(found: Offers) -> Mapping[str, Any]:
+    """The specs of all names that exactly one plugin provides, read-only."""
+    return MappingProxyType({name: pairs[0][1] for name, pairs in found.items() if len(pairs) == 1})
 
 
 def blocked(block: str, known: Collection[str]) -> tuple[str, ...]:
@@ -153,7 +174,9 @@ def _read_hook(name: str, kind: str, caller: pluggy.HookCaller) -> tuple[Any, ..
                     f"needs {wanted.__name__} objects only; wrap it as {how}"
                 )
         specs.extend(result)
-    _check_unique(name, {"layers": "layer", "families": "family"}[kind], [spec.name for spec in specs])
+    _check_unique(
+        name, {"layers": "layer", "families": "family", "probes": "probe"}[kind], [spec.name for spec in specs]
+    )
     return tuple(specs)
 
 

@@ -6,19 +6,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from ctxblocks._errors import ArgumentError, PluginError, UnknownLayerError
-from ctxblocks._families import FamilySpec
+from ctxblocks._catalogue import Catalogue
+from ctxblocks._errors import PluginError, UnknownLayerError
 from ctxblocks._messages import closest, describe, listed
-from ctxblocks._plugins import BLOCK, Offers, Plugin, bears, blocked, installed, load, offers, read
-from ctxblocks._specs import LayerSpec
+from ctxblocks._plugins import BLOCK, Offers, bears, blocked, installed, load, offers, only_offers, read
+from ctxblocks._specs import LayerSpec, check_options
 
 if TYPE_CHECKING:
     from ctxblocks._layer import ContextualLayer
 
 
-class Registry:
+class Registry(Catalogue):
     """Layers by name, from plugins that are installed or registered by hand.
 
     A plugin that fails stands in `failures` with its cause, and a layer name that two installed plugins provide stands
@@ -26,15 +24,14 @@ class Registry:
     """
 
     def __init__(self) -> None:
-        self._plugins: dict[str, Plugin] = {}
+        super().__init__()
         self._failures: dict[str, BaseException] = {}
         self._blocked: tuple[str, ...] = ()
 
     @property
     def layers(self) -> Mapping[str, LayerSpec]:
         """Every layer that exactly one plugin provides, by name, sorted and read-only."""
-        offers = self._offers()
-        return MappingProxyType({name: found[0][1] for name, found in offers.items() if len(found) == 1})
+        return only_offers(self._offers())
 
     @property
     def providers(self) -> Mapping[str, str]:
@@ -151,7 +148,7 @@ class Registry:
         from ctxblocks._layer import ContextualLayer
 
         spec = self.layer(name)
-        _check_options(spec, options)
+        check_options(spec, options)
         layer = spec.build(spec.config(**options))
         if not isinstance(layer, ContextualLayer):
             raise PluginError(
@@ -159,26 +156,6 @@ class Registry:
                 f"needs a ctxblocks.ContextualLayer"
             )
         return layer
-
-    def family(self, model_type: str) -> FamilySpec | None:
-        """The family of a model type such as `"llama"`, None where nobody provides one.
-
-        Raises:
-            PluginError: two plugins provide it.
-        """
-        found = offers(self._plugins, "families", lambda spec: spec.models).get(model_type, [])
-        if len(found) > 1:
-            names = " and ".join(repr(plugin) for plugin, _ in found)
-            raise PluginError(
-                f"family of {model_type!r}: the plugins {names} both provide it; leave one out with {BLOCK}"
-            )
-        return found[0][1] if found else None
-
-    @property
-    def families(self) -> Mapping[str, FamilySpec]:
-        """The family of every model type that exactly one plugin provides, by model type, sorted and read-only."""
-        found = offers(self._plugins, "families", lambda spec: spec.models)
-        return MappingProxyType({name: specs[0][1] for name, specs in found.items() if len(specs) == 1})
 
     def _offers(self) -> Offers:
         """Who provides which layer: `(plugin, spec)` pairs by layer name, both sorted."""
@@ -227,19 +204,6 @@ def create(name: str, /, **options: Any) -> "ContextualLayer":
         PluginError: the plugin failed, or two plugins provide the name.
     """
     return registry().create(name, **options)
-
-
-def _check_options(spec: LayerSpec, options: Mapping[str, Any]) -> None:
-    fields = {field.alias: field for field in attrs.fields(spec.config) if field.init}
-    known = f"the options of layer {spec.name!r} are {listed(fields)}"
-    for option in options:
-        if option not in fields:
-            raise ArgumentError(
-                f"create: layer {spec.name!r} has no option {option!r}{closest(option, fields)}; {known}"
-            )
-    for option, field in fields.items():
-        if field.default is attrs.NOTHING and option not in options:
-            raise ArgumentError(f"create: layer {spec.name!r} needs the option {option!r}; pass {option}=…; {known}")
 
 
 def _clash(layer: str, plugins: tuple[str, ...]) -> str:

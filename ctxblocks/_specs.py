@@ -7,6 +7,7 @@ import attrs
 import pluggy
 
 from ctxblocks._errors import ArgumentError
+from ctxblocks._messages import closest, listed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 PROJECT = "ctxblocks"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+def check_name(kind: str, name: str, example: str) -> None:
+    """Raise unless a name is in lower case with hyphens."""
+    if not name or name != name.lower() or any(c.isspace() or c == "_" for c in name):
+        raise ArgumentError(f"{kind}: got the name {name!r}, needs lower case with hyphens, such as {example!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -73,10 +80,7 @@ class LayerSpec:
 
     @name.validator
     def _check_name(self, attribute: Any, value: str) -> None:
-        if not value or value != value.lower() or any(c.isspace() or c == "_" for c in value):
-            raise ArgumentError(
-                f"LayerSpec: got the name {value!r}, needs lower case with hyphens, such as 'self-attention'"
-            )
+        check_name("LayerSpec", value, "self-attention")
 
     def __attrs_post_init__(self) -> None:
         """Check the configuration class, and fall back to one example of width 4."""
@@ -86,3 +90,17 @@ class LayerSpec:
             )
         if not self.examples:
             object.__setattr__(self, "examples", (self.config(width=4),))
+
+
+def check_options(spec: LayerSpec, options: Mapping[str, Any]) -> None:
+    """Raise unless the options of a layer's configuration are known, and those without a default given."""
+    fields = {field.alias: field for field in attrs.fields(spec.config) if field.init}
+    known = f"the options of layer {spec.name!r} are {listed(fields)}"
+    for option in options:
+        if option not in fields:
+            raise ArgumentError(
+                f"create: layer {spec.name!r} has no option {option!r}{closest(option, fields)}; {known}"
+            )
+    for option, field in fields.items():
+        if field.default is attrs.NOTHING and option not in options:
+            raise ArgumentError(f"create: layer {spec.name!r} needs the option {option!r}; pass {option}=…; {known}")

@@ -19,6 +19,21 @@ Device = Annotated[
     Parameter(name="--device", help="Where to compute; auto takes CUDA where there is a GPU, and cuda insists on one."),
 ]
 
+Model = Annotated[
+    str, Parameter(name="MODEL", help="Folder of a language model of transformers, or its name on the hub.")
+]
+
+Tokens = Annotated[
+    str | None,
+    Parameter(
+        name="--tokens", show_default=False, help="The prompt as the tokens' numbers, such as 1,2,3, instead of a text."
+    ),
+]
+Dtype = Annotated[
+    Literal["float64", "float32", "bfloat16", "float16"] | None,
+    Parameter(name="--dtype", show_default=False, help="Of the model's weights; by default the checkpoint's own."),
+]
+
 
 def print_json(value: Any) -> None:
     """Print a result on stdout as one JSON document."""

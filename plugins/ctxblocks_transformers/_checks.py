@@ -20,18 +20,33 @@ def check_model(model: Any, values: bool = True) -> None:
     name, config = type(model).__name__, getattr(model, "config", None)
     if not isinstance(model, nn.Module) or config is None:
         raise ArgumentError(f"model: got {name}, needs a loaded model of transformers")
+    check_config(config, name)
+    if getattr(model, "hf_quantizer", None) is not None:
+        raise _quantised(name)
+    if values:
+        _check_finite(model)
+
+
+def check_config(config: Any, name: str) -> None:
+    """Raise if a configuration is that of a model that the theorem cannot be applied to.
+
+    Raises:
+        ArgumentError: it is an encoder-decoder's, or a quantised model's.
+    """
     if getattr(config, "is_encoder_decoder", False):
         raise ArgumentError(
             f"model: got the encoder-decoder {name}, needs one stack of blocks; its decoder reads the encoder's output at "
             f"every layer, which no update of the decoder's blocks alone replaces"
         )
-    if getattr(model, "hf_quantizer", None) is not None or getattr(config, "quantization_config", None) is not None:
-        raise ArgumentError(
-            f"model: got the quantised {name}, whose weights are no matrices that an update could be added to; "
-            f"load it without quantization_config"
-        )
-    if values:
-        _check_finite(model)
+    if getattr(config, "quantization_config", None) is not None:
+        raise _quantised(name)
+
+
+def _quantised(name: str) -> ArgumentError:
+    return ArgumentError(
+        f"model: got the quantised {name}, whose weights are no matrices that an update could be added to; "
+        f"load it without quantization_config"
+    )
 
 
 def check_tokens(model: Any, input_ids: Tensor) -> None:
@@ -48,18 +63,28 @@ def check_tokens(model: Any, input_ids: Tensor) -> None:
         )
     if input_ids.dtype not in (torch.int64, torch.int32):
         raise DtypeError(f"input_ids: got {input_ids.dtype}, needs int64, the tokens' numbers")
-    length, limit = input_ids.shape[1], _positions(model)
-    if length < 2:
+    if input_ids.shape[1] < 2:
         raise ShapeError("input_ids: got a prompt of one token, needs at least two: a context and a query")
-    if limit is not None and length > limit:
-        raise ShapeError(
-            f"input_ids: got {length} tokens, needs at most {limit}, the model's positions; shorten the prompt"
-        )
+    check_room(model, input_ids.shape[1])
     size = model.get_input_embeddings().weight.shape[0]
     least, most = int(input_ids.min()), int(input_ids.max())
     if least < 0 or most >= size:
         raise ArgumentError(
             f"input_ids: got a token {least if least < 0 else most}, needs numbers from 0 to {size - 1}, the vocabulary's"
+        )
+
+
+def check_room(model: Any, length: int, more: int = 0) -> None:
+    """Raise unless a model has positions for so many tokens, and so many more.
+
+    Raises:
+        ShapeError: it has not.
+    """
+    limit = _positions(model)
+    if limit is not None and length + more > limit:
+        extra = f" and {more} more" if more else ""
+        raise ShapeError(
+            f"input_ids: got {length} tokens{extra}, needs at most {limit}, the model's positions; shorten the prompt"
         )
 
 

@@ -19,16 +19,18 @@ def derive(
     inputs: Mapping[str, Any],
     full: Sequence[BlockReads],  # of the tokens that stay, in the full run
     solvers: Sequence[Solver],
+    known: Sequence[ImplicitUpdate | None] | None = None,  # of the first tokens
 ) -> tuple[list[ImplicitUpdate | None], Tensor]:
     """One forward pass over the tokens that stay: at every block the update is measured, and at once put in place.
 
     Each block is thus read behind blocks that are patched already, so that the rounding of those is taken up too.
+    Tokens whose updates are `known` get these; `full` and the updates returned are then those of the tokens behind them.
     """
     found: list[ImplicitUpdate | None] = [None] * len(sites)
     with Hooks() as hooks:
         for i, site in enumerate(sites):
             if site.site:
-                _Measured(site, full[i], solvers[i], found, i).install(hooks)
+                _Measured(site, full[i], solvers[i], found, i, known[i] if known else None).install(hooks)
         output = view.model(**inputs)
     return found, outputs_of(output)
 
@@ -37,10 +39,17 @@ class _Measured:
     """One block of `derive`."""
 
     def __init__(
-        self, site: SiteView, full: BlockReads, solver: Solver, found: list[ImplicitUpdate | None], index: int
+        self,
+        site: SiteView,
+        full: BlockReads,
+        solver: Solver,
+        found: list[ImplicitUpdate | None],
+        index: int,
+        known: ImplicitUpdate | None,
     ) -> None:
         self.site, self.full, self.solver, self.found, self.index = site, full, solver, found, index
-        self.base = BlockReads()
+        self.base, self.known = BlockReads(), known
+        self.first = 0 if known is None else len(known.operator.key)
 
     def install(self, hooks: Hooks) -> None:
         """Measure and patch whenever the model is called."""
@@ -55,25 +64,28 @@ class _Measured:
 
     def _measure(self, x: Tensor) -> Tensor:
         assert self.full.z is not None
-        operator = self.solver.solve(wide(rows(x)), wide(self.full.z))
-        shift = None
-        if self.site.site == NETWORK:
-            assert self.full.bypass is not None
-            assert self.base.bypass is not None
-            shift = wide(self.full.bypass) - wide(self.base.bypass)
-        self.found[self.index] = ImplicitUpdate(operator, shift, self.site.site, per_token=True)  # type: ignore[arg-type]
-        return patched(x, operator)
+        operator = self.solver.solve(wide(rows(x))[self.first :], wide(self.full.z))
+        shift = self._difference() if self.site.site == NETWORK else None
+        return patched(x, self._placed(operator, shift).operator)
 
     def _shift_only(self, _: Tensor) -> None:
+        shift = self._difference()
+        self._placed(ContextOperator.identity(shift), shift)
+
+    def _difference(self) -> Tensor:
         assert self.full.bypass is not None
         assert self.base.bypass is not None
-        shift = wide(self.full.bypass) - wide(self.base.bypass)
-        self.found[self.index] = ImplicitUpdate(ContextOperator.identity(shift), shift, per_token=True)
+        return wide(self.full.bypass) - wide(self.base.bypass)[self.first :]
+
+    def _placed(self, operator: ContextOperator, shift: Tensor | None) -> ImplicitUpdate:
+        """Keep what was measured, and return what all tokens get."""
+        found = ImplicitUpdate(operator, shift, self.site.site, per_token=True)  # type: ignore[arg-type]
+        self.found[self.index] = found
+        self.all = found if self.known is None else joined([self.known, found])
+        return self.all
 
     def _shift(self, x: Tensor) -> Tensor:
-        update = self.found[self.index]
-        assert update is not None
-        return shift_rows(x, update.shift)
+        return shift_rows(x, self.all.shift)
 
 
 def entry(site: SiteView) -> Any:
@@ -116,3 +128,15 @@ def on(device: torch.device, update: ImplicitUpdate) -> ImplicitUpdate:
 def wide(x: Tensor) -> Tensor:
     """Half types in float32: an update rounded to half a type's digits would not give back what it was made from."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def joined(parts: Sequence[ImplicitUpdate]) -> ImplicitUpdate:
+    """Updates of one block, token after token, as one update of all these tokens."""
+    operators, first = [part.operator for part in parts], parts[0]
+    operator = ContextOperator(
+        torch.cat([each.direction for each in operators]),
+        torch.cat([each.key for each in operators]),
+        None if first.operator.offset is None else torch.cat([e.offset for e in operators if e.offset is not None]),
+    )
+    shifts = [part.shift for part in parts if part.shift is not None]
+    return ImplicitUpdate(operator, torch.cat(shifts) if shifts else None, first.site, per_token=True)

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from torch import Tensor
+
 from ctxblocks import CtxblocksError
 
 
@@ -42,3 +44,18 @@ def refuse_inert(found: Difference) -> None:
             f"update: the query's output is what it is without the update, and {found.effect:.3g} from that with the "
             f"context; a module of the model bypasses its own layers (a fused kernel?): load it without, or use another site"
         )
+
+
+def difference(
+    found: Tensor,  # (vocabulary or d,)
+    full: Tensor,  # (vocabulary or d,)
+    plain: Tensor,  # (vocabulary or d,)
+) -> Difference:
+    """How far an output is from that with the full context and from that without an update."""
+    mine, full, plain = (x.detach().double().cpu() for x in (found, full, plain))
+    return Difference(
+        full=float((mine - full).abs().max()),
+        plain=float((mine - plain).abs().max()),
+        effect=float((full - plain).abs().max()),
+        size=float(full.abs().max()),
+    )

@@ -12,7 +12,7 @@ from torch import Tensor
 from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, ShapeError
 from ctxblocks_transformers._checks import accepted
 from ctxblocks_transformers._derive import entry, on, patched, shift_rows, shifted
-from ctxblocks_transformers._difference import Difference, refuse_inert
+from ctxblocks_transformers._difference import Difference, difference, refuse_inert
 from ctxblocks_transformers._hooks import Hooks
 from ctxblocks_transformers._reads import SiteView, outputs_of
 from ctxblocks_transformers._states import states_kept
@@ -61,14 +61,7 @@ class ModelUpdate:
         output: Tensor,  # (tokens, vocabulary or d), or the query's alone
     ) -> Difference:
         """How far an output of the patched model is from the two that it lies between."""
-        mine, full, plain = (x.detach().double().cpu() for x in (output, self.full, self.plain))
-        mine = mine[self.query] if mine.dim() == 2 else mine
-        return Difference(
-            full=float((mine - full).abs().max()),
-            plain=float((mine - plain).abs().max()),
-            effect=float((full - plain).abs().max()),
-            size=float(full.abs().max()),
-        )
+        return difference(output[self.query] if output.dim() == 2 else output, self.full, self.plain)
 
     def inputs(self, model: Any) -> dict[str, Tensor]:
         """What to call a model with: the tokens that stay, at their positions in the prompt."""

@@ -53,8 +53,7 @@ def transfer_model(
     """
     check_model(model, check)
     check_tokens(model, input_ids)
-    if site not in ("network", "out-proj"):
-        raise ArgumentError(f"site: got {site!r}, needs 'network' or 'out-proj'")
+    check_site(site)
     stay = staying(input_ids.shape[1], keep, query)
     with evaluation(model), torch.no_grad():
         view = view_of(model, family_of(model) if family is None else family)
@@ -63,20 +62,24 @@ def transfer_model(
     return update
 
 
+def check_site(site: str) -> None:
+    """Raise unless a site has that name."""
+    if site not in ("network", "out-proj"):
+        raise ArgumentError(f"site: got {site!r}, needs 'network' or 'out-proj'")
+
+
 def remove(
     view: ModelView, input_ids: Tensor, stay: list[int], query: int, site: str, solver: Solver | Sequence[Solver]
 ) -> ModelUpdate:
     """The three passes of `transfer_model`, all arguments having been checked."""
     model, sites = view.model, sites_of(view, site)
-    solvers = [solver] * len(sites) if isinstance(solver, Solver) else list(solver)
-    if len(solvers) != len(sites):
-        raise ArgumentError(f"solver: got {len(solvers)}, needs one, or one for each of the {len(sites)} blocks")
+    solvers = solvers_of(solver, len(sites))
     positions, everything = torch.tensor(stay), torch.arange(input_ids.shape[1])
     reads, output = observe(view, sites, inputs_of(model, input_ids, everything))
     fewer = inputs_of(model, input_ids[:, positions.to(input_ids.device)], positions)
     row = stay.index(query)
     alone, plain = observe(view, sites, fewer)
-    _check_start(model, reads[0], alone[0], positions)
+    check_start(model, reads[0], alone[0], positions)
     updates, found = derive(view, sites, fewer, [some(each, positions) for each in reads], solvers)
     return ModelUpdate(
         updates=tuple(updates),
@@ -94,6 +97,18 @@ def remove(
     )
 
 
+def solvers_of(solver: Solver | Sequence[Solver], blocks: int) -> list[Solver]:
+    """One solver for each block.
+
+    Raises:
+        ArgumentError: there are more or fewer than blocks.
+    """
+    solvers = [solver] * blocks if isinstance(solver, Solver) else list(solver)
+    if len(solvers) != blocks:
+        raise ArgumentError(f"solver: got {len(solvers)}, needs one, or one for each of the {blocks} blocks")
+    return solvers
+
+
 def some(reads: BlockReads, positions: Tensor) -> BlockReads:
     """The reads of some tokens."""
     parts = (reads.entered, reads.z, reads.bypass)
@@ -101,7 +116,7 @@ def some(reads: BlockReads, positions: Tensor) -> BlockReads:
     return BlockReads(entered, z, bypass)
 
 
-def _check_start(model: Any, full: BlockReads, alone: BlockReads, positions: Tensor) -> None:
+def check_start(model: Any, full: BlockReads, alone: BlockReads, positions: Tensor) -> None:
     """Refuse models whose tokens enter otherwise when they stand alone: an update would have to make up for that too.
 
     Raises:

@@ -1,0 +1,272 @@
+"""`replay`: a response generated again without its prompt, and the updates measured along it."""
+
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from ctxblocks_transformers import Course, InertUpdateError, replay
+from ctxblocks_transformers import _replay as module
+from ctxblocks_transformers._hooks import Hooks
+from ctxblocks_transformers._model_update import inputs_of, put
+from ctxblocks_transformers._reads import observe
+from ctxblocks_transformers._runs import route_of
+from lm.test_transfer_model import EXACT, SINGLE, state
+from lm.tiny import prompt, tiny
+
+from ctxblocks import ArgumentError, Augmented, PluginError, Probe, ShapeError, hookimpl, registry
+from ctxblocks._registry import Registry
+
+STEPS = 12
+ROUTES = {
+    "gemma2": "cache",
+    "gpt2": "cache",
+    "llama": "cache",
+    "mamba2": "cache",
+    "mixtral": "cache",
+    "phi": "cache",
+    "recurrent_gemma": "recompute",
+}
+
+
+def lively(model_type: str, dtype: torch.dtype = torch.float64, **options: Any) -> Any:
+    """A tiny model whose response depends on its prompt: large weights, and windows longer than prompt and response."""
+    windows = {"sliding_window": 64} if model_type in ("mixtral", "gemma2") else {}
+    model = tiny(model_type, **windows, **options)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1 and "embed" not in name and "wte" not in name:
+                parameter.mul_(4)
+    return model.to(dtype)
+
+
+def greedy(model: Any, steps: int = STEPS) -> list[int]:
+    """The response by its definition, everything computed anew for every token."""
+    ids = prompt()
+    with torch.no_grad():
+        for _ in range(steps):
+            ids = torch.cat([ids, model(ids, use_cache=False).logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+    return ids[0, prompt().shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("site", ["network", "out-proj"])
+@pytest.mark.parametrize("model_type", ROUTES)
+def test_a_response_is_generated_again_without_its_prompt(model_type: str, site: Any) -> None:
+    """Float64: every token, every logit; most tokens are others without the updates, and the model is as it was."""
+    model = lively(model_type)
+    before = state(model)
+    found = replay(model, prompt(), STEPS, site=site)
+    assert found.route == ROUTES[model_type]
+    assert found.tokens.tolist() == found.replayed.tolist() == greedy(model)
+    assert (found.agreement, found.first_mismatch) == (1.0, None)
+    assert found.relative <= SINGLE.get(model_type, EXACT)
+    assert found.plain_agreement < 0.7
+    assert torch.equal(found.play(), found.tokens)
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "recurrent_gemma"])
+def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
+    """Little more than one rounding of the logits is left at every step."""
+    found = replay(lively(model_type, dtype), prompt(), STEPS)
+    assert found.relative <= 32 * torch.finfo(dtype).eps
+    assert found.agreement == 1.0
+    assert min(each.effect / each.size for each in found.differences) > 10 * found.relative
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mixtral", "mamba2"])
+def test_all_tokens_that_stay_are_those_of_the_full_run(model_type: str) -> None:
+    """With its update each token enters every layer as it does with the prompt, also when all are computed at once."""
+    model = lively(model_type)
+    found = replay(model, prompt(), STEPS)
+    ids = torch.cat([prompt(), found.tokens.unsqueeze(0)], dim=1)[:, :-1]
+    first = prompt().shape[1] - 1
+    kept = torch.arange(first, ids.shape[1])
+    with torch.no_grad():
+        full, logits = observe(found.view, found.sites, inputs_of(model, ids, torch.arange(ids.shape[1])))
+        with Hooks() as hooks:
+            for site, update in zip(found.sites, found.updates, strict=True):
+                assert update is not None
+                put(hooks, site, update)
+            alone, again = observe(found.view, found.sites, inputs_of(model, ids[:, first:], kept))
+    pairs = [(mine.entered, theirs.entered) for mine, theirs in zip(alone, full, strict=True)]
+    for mine, theirs in [*pairs, (again, logits)]:
+        assert mine is not None
+        assert theirs is not None
+        assert (mine - theirs[first:]).abs().max() <= SINGLE.get(model_type, EXACT) * theirs.abs().max()
+
+
+@pytest.mark.parametrize("model_type", ["llama", "phi", "mixtral"])
+def test_both_routes_give_the_same(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the cache and without, updates included; an offset of the solver travels along."""
+    model = lively(model_type)
+    cached = replay(model, prompt(), STEPS, solver=Augmented())
+    monkeypatch.setattr(module, "route_of", lambda model: "recompute")
+    anew = replay(model, prompt(), STEPS, solver=Augmented())
+    assert (cached.route, anew.route) == ("cache", "recompute")
+    assert anew.tokens.tolist() == anew.replayed.tolist() == cached.tokens.tolist()
+    assert torch.equal(anew.play(), anew.tokens)
+    for one, two in zip(cached.updates, anew.updates, strict=True):
+        assert one is not None
+        assert two is not None
+        assert one.shift is not None
+        assert one.operator.direction.shape == (STEPS, 32)
+        assert one.operator.direction.shape == two.operator.direction.shape
+        torch.testing.assert_close(one.operator.apply(one.operator.key), two.operator.apply(two.operator.key))
+        torch.testing.assert_close(one.shift, two.shift)
+
+
+def test_a_cache_that_does_not_serve_is_not_used() -> None:
+    """A model that drops what it is given of its cache, and one that fails on it, are computed anew."""
+    model = lively("llama")
+
+    def dropped(_: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        return args, {**kwargs, "past_key_values": None}
+
+    def refused(_: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        if kwargs.get("use_cache"):
+            raise RuntimeError("no cache")
+
+    assert route_of(model) == "cache"
+    for hook in (dropped, refused):
+        handle = model.register_forward_pre_hook(hook, with_kwargs=True)
+        assert route_of(model) == "recompute"
+        handle.remove()
+
+
+def test_a_mismatch_is_counted_and_both_runs_go_on() -> None:
+    """With a wiring that is wrong: the full run's tokens are what they were, and the first mismatch is named."""
+    model, known = lively("llama"), registry().family("llama")
+    assert known is not None
+    (block,) = known.blocks
+    wrong = attrs.evolve(known, blocks=(attrs.evolve(block, bypass="mlp"),))
+    found = replay(model, prompt(), STEPS, family=wrong)
+    assert found.tokens.tolist() == greedy(model)
+    assert found.agreement < 1
+    assert found.relative > 1e-3
+    first = found.first_mismatch
+    assert first is not None
+    assert torch.equal(found.tokens[:first], found.replayed[:first])
+    assert found.tokens[first] != found.replayed[first]
+
+
+def test_updates_that_do_nothing_are_refused() -> None:
+    """Here because no block has a mixer that anything would be measured for."""
+    known = registry().family("llama")
+    assert known is not None
+    (block,) = known.blocks
+    nothing = attrs.evolve(block, wiring="network-only", mixer="", projection="")
+    with pytest.raises(InertUpdateError, match="what it is without the update"):
+        replay(lively("llama"), prompt(), STEPS, family=attrs.evolve(known, blocks=(nothing,)))
+
+
+def test_a_token_stops() -> None:
+    """It is the last one, and counts."""
+    model = lively("llama")
+    tokens = replay(model, prompt(), STEPS).tokens.tolist()
+    found = replay(model, prompt(), STEPS, eos_token_id=tokens[4])
+    assert found.tokens.tolist() == tokens[: tokens.index(tokens[4]) + 1]
+    assert len(found.differences) == len(found.tokens)
+
+
+def test_what_cannot_be_replayed_is_refused() -> None:
+    """No step, no room for the response, no logits, and tokens that read later ones."""
+    model = lively("llama")
+    with pytest.raises(ArgumentError, match="max_new_tokens: got 0, needs at least 1"):
+        replay(model, prompt(), 0)
+    with pytest.raises(ShapeError, match="got 7 tokens and 58 more, needs at most 64"):
+        replay(model, prompt(), 59)
+    assert len(replay(model, prompt(57), 8).tokens) == 8
+    with pytest.raises(ArgumentError, match="site: got 'head'"):
+        replay(model, prompt(), 1, site="head")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="LlamaModel gives no logits, needs a causal language model"):
+        replay(model.model, prompt(), 1, family=attrs.evolve(_llama(), layers="layers"))
+    with pytest.raises(ArgumentError, match="later tokens change what BertLMHeadModel puts out"):
+        replay(lively("bert", is_decoder=False), prompt(), 1)
+
+
+def _llama() -> Any:
+    return registry().family("llama")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "site"), [("llama", "network"), ("llama", "out-proj"), ("mixtral", "network"), ("mamba2", "network")]
+)
+def test_the_monitor_measures_what_dense_matrices_say(model_type: str, site: Any) -> None:
+    """Every probe of the plugin, at every block and step."""
+    found = replay(lively(model_type), prompt(), 5, site=site)
+    measured = found.monitor()
+    assert list(measured) == ["alignment", "determinant", "marginal-change", "norm", "shift-norm"]
+    for number, (place, update) in enumerate(zip(found.sites, found.updates, strict=True)):
+        assert update is not None
+        weight = torch.cat(Course(update, place).weights()).double()
+        deltas = weight @ update.operator.direction.double().unsqueeze(-1) * update.operator.key.double().unsqueeze(-2)
+        sizes = torch.linalg.matrix_norm(deltas)
+        before = torch.cat([torch.zeros_like(deltas[:1]), deltas[:-1]])
+        cosines = (deltas * before).sum((-2, -1)) / (sizes * torch.linalg.matrix_norm(before)).clamp_min(1e-300)
+        eye = torch.eye(weight.shape[1], dtype=torch.float64)
+        squares = update.operator.direction.double().unsqueeze(-1) * update.operator.key.double().unsqueeze(-2)
+        shift = torch.zeros(5) if update.shift is None else update.shift.norm(dim=-1)
+        for name, values in {
+            "alignment": cosines,
+            "determinant": torch.linalg.det(eye + squares),
+            "marginal-change": torch.linalg.matrix_norm(deltas - before),
+            "norm": sizes,
+            "shift-norm": shift.double(),
+        }.items():
+            torch.testing.assert_close(measured[name][number], values, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_the_weights_of_a_course() -> None:
+    """Experts one below the other; one reader by its path."""
+    found = replay(lively("mixtral"), prompt(), 2)
+    update = found.updates[0]
+    assert update is not None
+    course = Course(update, found.sites[0])
+    assert [tuple(each.shape) for each in course.weights()] == [(4, 32), (4 * 96, 32)]
+    assert [tuple(each.shape) for each in course.weights("mlp.gate")] == [(4, 32)]
+    with pytest.raises(ArgumentError, match=r"reader: got 'x', needs one of 'mlp\.gate', 'mlp\.experts"):
+        course.weights("x")
+
+
+def test_blocks_whose_weights_do_not_move() -> None:
+    """A parallel block has a shift alone; one without a mixer has nothing."""
+    parallel = replay(lively("phi"), prompt(), 3).monitor(["norm", "determinant", "shift-norm"])
+    assert list(parallel) == ["norm", "determinant", "shift-norm"]
+    assert bool((parallel["norm"] == 0).all())
+    assert bool((parallel["determinant"] == 1).all())
+    assert bool((parallel["shift-norm"] > 0).all())
+    known = registry().family("lfm2")
+    assert known is not None
+    conv, attention = known.blocks
+    still = attrs.evolve(conv, wiring="network-only", mixer="", projection="", bypass="conv.in_proj")
+    model = lively("lfm2", layer_types=["conv", "full_attention"])
+    family = attrs.evolve(known, blocks=(still, attention))
+    silent = replay(model, prompt(), 3, family=family)
+    assert silent.updates[0] is None
+    values = silent.monitor()
+    assert [float(values[name][0].abs().max()) for name in ("norm", "marginal-change", "shift-norm")] == [0, 0, 0]
+    assert float(values["norm"][1].min()) > 0
+
+
+def test_probes_of_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One number serves all steps; anything else than one or one for each is refused, as is an unknown name."""
+    shared = Registry()
+    plugin = type("Mine", (), {})()
+    probes = [
+        Probe(name="seven", summary="7", measure=lambda course: 7.0),
+        Probe(name="wrong", summary="all of it", measure=lambda course: course.updates.operator.key),
+    ]
+    plugin.ctxblocks_probes = hookimpl(lambda: probes)
+    shared.register(plugin, "mine")
+    found = replay(lively("llama"), prompt(), 3)
+    monkeypatch.setattr("ctxblocks._registry._shared", shared)
+    assert found.monitor(["seven"])["seven"].tolist() == [[7.0] * 3] * 2
+    with pytest.raises(ArgumentError, match=r"probe 'wrong': measured shape \(3, 32\), needs \(3,\)"):
+        found.monitor()
+    with pytest.raises(ArgumentError, match=r"probe: got 'sevem', needs one of seven, wrong; did you mean 'seven'\?"):
+        found.monitor(["sevem"])
+    shared.register(plugin, "again")
+    with pytest.raises(PluginError, match="probe 'seven': the plugins 'again' and 'mine' both provide it"):
+        found.monitor(["seven"])
