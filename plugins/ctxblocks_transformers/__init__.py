@@ -8,6 +8,8 @@ from ctxblocks_transformers._families import FAMILIES
 from ctxblocks_transformers._guess import guess
 from ctxblocks_transformers._load import LoadError, load_model, load_skeleton, prompt_tokens
 from ctxblocks_transformers._model_update import Application, ModelUpdate
+from ctxblocks_transformers._page import page
+from ctxblocks_transformers._picture import picture
 from ctxblocks_transformers._probes import PROBES
 from ctxblocks_transformers._prompt_dynamics import PromptDynamics
 from ctxblocks_transformers._replay import Replay, replay
@@ -31,6 +33,8 @@ __all__ = [
     "guess",
     "load_model",
     "load_skeleton",
+    "page",
+    "picture",
     "prompt_tokens",
     "replay",
     "trace",

@@ -35,7 +35,7 @@ def columns_of(found: PromptDynamics, tokens: Sequence[str] | None = None) -> Co
         ShapeError: there are not as many names as tokens.
     """
     ids = found.input_ids[0].tolist()
-    names = [str(i) for i in ids] if tokens is None else list(tokens)
+    names = [f"{i} " for i in ids] if tokens is None else list(tokens)
     if len(names) != len(ids):
         raise ShapeError(f"tokens: got {len(names)}, needs {len(ids)}, one for each token of the prompt")
     values = {name: found.measures[name][:, -(len(ids) - 1) :] for name in MEASURES}
