@@ -37,7 +37,7 @@ def proven(model: Any, family: FamilySpec) -> FamilySpec:
     reasons = []
     for candidate, name in ((family, "network"), (second, "out-proj")):
         error, effect = deviation(model, candidate)
-        if effect > 0 and error <= min(_round_off(model.dtype), SHARE * effect):
+        if effect > 0 and error <= min(round_off(model.dtype), SHARE * effect):
             return candidate
         reasons.append(f"{error:.2g} off by {name!r} where the context does {effect:.2g}")
     raise ArgumentError(
@@ -46,7 +46,8 @@ def proven(model: Any, family: FamilySpec) -> FamilySpec:
     )
 
 
-def _round_off(dtype: torch.dtype) -> float:
+def round_off(dtype: torch.dtype) -> float:
+    """What two ways through a model may differ by, relative to the largest entry."""
     half = dtype in (torch.bfloat16, torch.float16)
     return HALF * torch.finfo(dtype).eps if half else PROOF * torch.finfo(torch.float32).eps
 

@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from ctxblocks_transformers._hooks import Hooks, rows
-from ctxblocks_transformers._view import BlockView, ModelView
+from ctxblocks_transformers._view import BlockView, ModelView, Weights
 
 NETWORK, PROJECTION = "network", "out-proj"
+EVERY = slice(None)
 
 
 @dataclasses.dataclass
@@ -20,11 +21,13 @@ class BlockReads:
         entered: `h (tokens, d)`, what the layer was given.
         z: `(tokens, d)`, what the site's dense layers read; None where the block has no such site.
         bypass: `r (tokens, d)`; of a parallel block the mixer's output; None at the second site.
+        simple: whether the network puts out one tensor, as wide as the layer.
     """
 
     entered: Tensor | None = None
     z: Tensor | None = None
     bypass: Tensor | None = None
+    simple: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,29 +42,41 @@ class SiteView:
     block: BlockView
     site: str
 
-    def watch(self, hooks: Hooks, reads: BlockReads) -> None:
-        """Record what the block reads whenever the model is called."""
+    def watch(self, hooks: Hooks, reads: BlockReads, tokens: slice | Tensor = EVERY) -> None:
+        """Record what the block reads of some tokens whenever the model is called."""
 
         def entered(x: Tensor) -> None:
-            reads.entered = rows(x).clone()
+            reads.entered = rows(x)[tokens].clone()
 
         def read(x: Tensor) -> None:
-            reads.z = rows(x).clone()
+            reads.z = rows(x)[tokens].clone()
+
+        def simple(output: Any) -> None:
+            width = None if reads.entered is None else reads.entered.shape[-1]
+            reads.simple = isinstance(output, Tensor) and output.shape[-1] == width
 
         hooks.before(self.block.layer, entered)
+        if self.block.spec.network:
+            hooks.result(self.block.module(self.block.spec.network), simple)
         if self.site == PROJECTION:
             hooks.before(self.block.module(self.block.spec.projection), read)
         if self.site == NETWORK:
-            self.watch_bypass(hooks, reads)
+            self.watch_bypass(hooks, reads, tokens)
             if self.block.spec.wiring != "parallel":
                 hooks.before(self.block.module(self.block.spec.network), read)
 
-    def watch_bypass(self, hooks: Hooks, reads: BlockReads) -> None:
+    def readers(self) -> list[Weights]:
+        """The weights that the update changes."""
+        if self.site == PROJECTION:
+            return [self.block.weights(self.block.spec.projection)]
+        return self.block.readers() if self.site == NETWORK else []
+
+    def watch_bypass(self, hooks: Hooks, reads: BlockReads, tokens: slice | Tensor = EVERY) -> None:
         """Record what bypasses the network, before the network is called."""
         spec = self.block.spec
 
         def bypass(x: Tensor) -> None:
-            reads.bypass = rows(x).clone()
+            reads.bypass = rows(x)[tokens].clone()
 
         if spec.wiring == "parallel":
             scale = self.block.scale

@@ -95,7 +95,8 @@ def remove(
 def some(reads: BlockReads, positions: Tensor) -> BlockReads:
     """The reads of some tokens."""
     parts = (reads.entered, reads.z, reads.bypass)
-    return BlockReads(*(None if part is None else part[positions.to(part.device)] for part in parts))
+    entered, z, bypass = (None if part is None else part[positions.to(part.device)] for part in parts)
+    return BlockReads(entered, z, bypass)
 
 
 def _check_start(model: Any, full: BlockReads, alone: BlockReads, positions: Tensor) -> None:
