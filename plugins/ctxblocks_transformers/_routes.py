@@ -132,9 +132,7 @@ def _run(view: ModelView, input_ids: Tensor) -> None:
     body(view.model)(**inputs_of(view.model, input_ids, torch.arange(input_ids.shape[1])))
 
 
-def _watched(
-    view: ModelView, sites: Sequence[SiteView], tokens: slice | Tensor, run: Callable[[], Any]
-) -> Reads:
+def _watched(view: ModelView, sites: Sequence[SiteView], tokens: slice | Tensor, run: Callable[[], Any]) -> Reads:
     """What the blocks read of some tokens while something runs."""
     found = [BlockReads() for _ in sites]
     with Hooks() as hooks:
