@@ -18,10 +18,11 @@ def test_the_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctxblocks._registry._shared", shared)
     shared.register(__import__("ctxblocks_attention"), name="attention")
     shared.register(__import__("ctxblocks_rnn"), name="rnn")
+    shared.register(__import__("ctxblocks_transformers"), name="transformers")
     torch.manual_seed(0)
     names: dict[str, object] = {}
     blocks = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(block, names)
     assert "mean" in shared.layers

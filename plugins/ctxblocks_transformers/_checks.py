@@ -109,10 +109,18 @@ def accepted(model: nn.Module) -> set[str]:
     return set(inspect.signature(model.forward).parameters)
 
 
+def first_position(model: nn.Module) -> int:
+    """The number that a model gives its first token's position: 0, or where a row is kept for padding, the one after."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            return module.padding_idx + 1
+    return 0
+
+
 def _positions(model: Any) -> int | None:
     config = model.config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    return int(limit) if isinstance(limit, int) and limit > 0 else None
+    return int(limit) - first_position(model) if isinstance(limit, int) and limit > 0 else None
 
 
 def _check_finite(model: nn.Module) -> None:

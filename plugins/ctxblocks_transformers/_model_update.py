@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, ShapeError
-from ctxblocks_transformers._checks import accepted
+from ctxblocks_transformers._checks import accepted, first_position
 from ctxblocks_transformers._derive import entry, on, patched, shift_rows, shifted
 from ctxblocks_transformers._difference import Difference, difference, refuse_inert
 from ctxblocks_transformers._hooks import Hooks
@@ -233,7 +233,7 @@ def inputs_of(model: Any, input_ids: Tensor, positions: Tensor) -> dict[str, Any
     if "attention_mask" in names:
         found["attention_mask"] = torch.ones_like(input_ids)
     if "position_ids" in names:
-        found["position_ids"] = positions.to(device).expand(input_ids.shape)
+        found["position_ids"] = (positions.to(device) + first_position(model)).expand(input_ids.shape)
     if "use_cache" in names:
         found["use_cache"] = False
     return found
