@@ -196,14 +196,22 @@ def put(hooks: Hooks, site: SiteView, update: ImplicitUpdate) -> None:
 
 @contextlib.contextmanager
 def evaluation(model: Any) -> Iterator[None]:
-    """Evaluation mode, and afterwards every module's own."""
-    training = [module for module in model.modules() if module.training]
+    """Evaluation mode, and afterwards every module's own, and the state that some modules keep of their last call."""
+    modules = list(model.modules())
+    training = [module for module in modules if module.training]
+    states = [(vars(m), name, value) for m in modules for name, value in vars(m).items() if _is_state(name, value)]
     model.eval()
     try:
         yield
     finally:
         for module in training:
             module.training = True
+        for attributes, name, value in states:
+            attributes[name] = value
+
+
+def _is_state(name: str, value: Any) -> bool:
+    return not name.startswith("_") and (value is None or isinstance(value, Tensor))
 
 
 def inputs_of(model: Any, input_ids: Tensor, positions: Tensor) -> dict[str, Any]:

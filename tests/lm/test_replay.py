@@ -135,6 +135,19 @@ def test_a_cache_that_does_not_serve_is_not_used() -> None:
         handle.remove()
 
 
+def test_the_state_of_modules_is_left_as_it_was() -> None:
+    """RecurrentGemma keeps that of its last call there."""
+    model = lively("recurrent_gemma")
+    layer, *_ = [module for module in model.modules() if "recurrent_states" in vars(module)]
+    assert layer.recurrent_states is None
+    replay(model, prompt(), 2)
+    assert layer.recurrent_states is None
+    mine = layer.recurrent_states = torch.ones(1, 32)
+    replay(model, prompt(), 2)
+    assert layer.recurrent_states is mine
+    assert bool((mine == 1).all())
+
+
 def test_a_mismatch_is_counted_and_both_runs_go_on() -> None:
     """With a wiring that is wrong: the full run's tokens are what they were, and the first mismatch is named."""
     model, known = lively("llama"), registry().family("llama")
