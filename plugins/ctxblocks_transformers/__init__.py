@@ -2,11 +2,14 @@
 
 from ctxblocks import FamilySpec, Probe, hookimpl
 from ctxblocks_transformers._course import Course
+from ctxblocks_transformers._difference import Difference, InertUpdateError
 from ctxblocks_transformers._explain import LayerReport, ModelReport, explain
 from ctxblocks_transformers._families import FAMILIES
 from ctxblocks_transformers._guess import guess
 from ctxblocks_transformers._load import LoadError, load_model, load_skeleton, prompt_tokens
-from ctxblocks_transformers._model_update import Application, Difference, InertUpdateError, ModelUpdate
+from ctxblocks_transformers._model_update import Application, ModelUpdate
+from ctxblocks_transformers._page import page
+from ctxblocks_transformers._picture import picture
 from ctxblocks_transformers._probes import PROBES
 from ctxblocks_transformers._prompt_dynamics import PromptDynamics
 from ctxblocks_transformers._replay import Replay, replay
@@ -30,6 +33,8 @@ __all__ = [
     "guess",
     "load_model",
     "load_skeleton",
+    "page",
+    "picture",
     "prompt_tokens",
     "replay",
     "trace",

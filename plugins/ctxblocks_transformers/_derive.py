@@ -1,5 +1,6 @@
 """Updates of all blocks, each measured in the already patched run of the tokens that stay."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,6 +114,15 @@ def shift_rows(
 ) -> Tensor:  # (…, d)
     """`x + shift`, rounded once."""
     return x if shift is None else (wide(rows(x)) + shift).to(x.dtype).reshape(x.shape)
+
+
+def on(device: torch.device, update: ImplicitUpdate) -> ImplicitUpdate:
+    """The update on a device; itself where it is there."""
+    if update.operator.key.device == device:
+        return update
+    op = update.operator
+    moved = ContextOperator(*(None if x is None else x.to(device) for x in (op.direction, op.key, op.offset)))  # type: ignore[arg-type]
+    return dataclasses.replace(update, operator=moved, shift=None if update.shift is None else update.shift.to(device))
 
 
 def wide(x: Tensor) -> Tensor:

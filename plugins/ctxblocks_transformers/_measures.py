@@ -9,15 +9,17 @@ from torch import Tensor
 from ctxblocks import ContextOperator
 from ctxblocks_transformers._derive import wide
 
-IMAGES = 2**22
-"""Numbers that the readers put out at a time: 16 megabytes in float32."""
+IMAGES = 2**17
+"""Numbers that the readers put out at a time: half a megabyte in float32, which a cache holds."""
+LEAST = 32
+"""Directions that are taken at a time at least."""
 MEASURES = {
-    "norm": "‖ΔW_i‖, Frobenius and spectral at once, over all readers of the block",
-    "determinant": "det P_i = 1 + k_iᵀδ_i",
-    "shift": "‖Δb'_i‖, of what bypasses the network",
-    "marginal": "‖W_{i+1} − W_i‖_F: what the next token adds",
-    "alignment": "cosine of ΔW_i and ΔW_{i+1}",
-    "marginal_shift": "‖Δb'_{i+1} − Δb'_i‖",
+    "norm": "‖ΔWᵢ‖: what the first i tokens do to the readers' weights, Frobenius and spectral norm at once",
+    "determinant": "det Pᵢ = 1 + kᵢᵀδᵢ, of the operator on what the readers read",
+    "shift": "‖Δb′ᵢ‖: what they do to what bypasses the network",
+    "marginal": "‖Wᵢ₊₁ − Wᵢ‖: what the next token adds to the weights, Frobenius norm",
+    "alignment": "cosine of ΔWᵢ and ΔWᵢ₊₁",
+    "marginal_shift": "‖Δb′ᵢ₊₁ − Δb′ᵢ‖: what the next token adds to the bypass",
 }
 """Every measure by its name; the first three of `i = 0 … n`, the others of `i = 0 … n − 1`."""
 
@@ -73,12 +75,12 @@ def _images(
     found = _Images(direction.new_zeros(n + 1), direction.new_zeros(n), direction.new_zeros(n))
     for weight in weights:
         matrix = weight.detach().reshape(-1, weight.shape[-1]).to(direction)  # (m, d)
-        for start in range(0, n + 1, step := max(1, IMAGES // len(matrix))):
+        for start in range(0, n + 1, step := max(LEAST, IMAGES // len(matrix))):
             stop = min(n, start + step)
             images = direction[start : start + step + 1] @ matrix.mT  # one row more than is counted
             own, early, late = images[: n + 1 - start][:step], images[: stop - start], images[1 : stop - start + 1]
-            found.squares[start : start + step] += (own * own).sum(-1)
-            found.products[start:stop] += (early * late).sum(-1)
+            found.squares[start : start + step] += torch.linalg.vecdot(own, own)
+            found.products[start:stop] += torch.linalg.vecdot(early, late)
             found.steps[start:stop] += (
                 torch.addcmul(early, along[start:stop].unsqueeze(-1), late, value=-1).square().sum(-1)
             )

@@ -2,59 +2,21 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ctxblocks import ArgumentError, CtxblocksError, FamilySpec, ImplicitUpdate, ShapeError
+from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, ShapeError
 from ctxblocks_transformers._checks import accepted
-from ctxblocks_transformers._derive import entry, patched, shift_rows, shifted
+from ctxblocks_transformers._derive import entry, on, patched, shift_rows, shifted
+from ctxblocks_transformers._difference import Difference, difference, refuse_inert
 from ctxblocks_transformers._hooks import Hooks
 from ctxblocks_transformers._reads import SiteView, outputs_of
+from ctxblocks_transformers._states import states_kept
 from ctxblocks_transformers._view import ModelView, view_of
-
-
-class InertUpdateError(CtxblocksError):
-    """An update was put in place and the model answered as if it had not been."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """How far the query's output is from two others, `max |·|` over its entries.
-
-    Attributes:
-        full: from that of the untouched model with the full context.
-        plain: from that of the untouched model with the tokens that stay.
-        effect: of these two from each other: what the context did.
-        size: largest entry of the first.
-    """
-
-    full: float
-    plain: float
-    effect: float
-    size: float
-
-    @property
-    def relative(self) -> float:
-        """`full / size`, the error relative to the output."""
-        return self.full / self.size if self.size else self.full
-
-
-def difference(
-    found: Tensor,  # (vocabulary or d,)
-    full: Tensor,  # (vocabulary or d,)
-    plain: Tensor,  # (vocabulary or d,)
-) -> Difference:
-    """How far an output is from that with the full context and from that without an update."""
-    mine, full, plain = (x.detach().double().cpu() for x in (found, full, plain))
-    return Difference(
-        full=float((mine - full).abs().max()),
-        plain=float((mine - plain).abs().max()),
-        effect=float((full - plain).abs().max()),
-        size=float(full.abs().max()),
-    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,6 +35,7 @@ class ModelUpdate:
         found: its output in the run in which the updates were measured.
         model_type: of the model's configuration.
         dtype: the model's.
+        model_name: where the model was loaded from, "" for nowhere.
     """
 
     updates: tuple[ImplicitUpdate | None, ...]
@@ -86,6 +49,7 @@ class ModelUpdate:
     found: Tensor
     model_type: str
     dtype: torch.dtype
+    model_name: str = ""
 
     @property
     def report(self) -> Difference:
@@ -125,6 +89,74 @@ class ModelUpdate:
                     put(hooks, SiteView(block, site), update)
             hooks.result(model, done.measure)
             yield done
+
+    def merged(self, model: Any, place: Literal["output-bias", "last-layer"] = "output-bias") -> Any:
+        """A copy of the model with the update of the one token that stays in its weights, in evaluation mode.
+
+        Every reader gets `W ← W + (Wδ) kᵀ` [Eq. 1], formed in float32 for half types and rounded once; the shift `Δb'`
+        goes into a bias, which is made where there is none, or onto a module's output where no bias is right (experts, a
+        norm behind the network). Call it on that token, `merged(**update.inputs(merged))`, or `merged(input_ids)`, which
+        fills in its position.
+
+        Args:
+            model: the one that the update was made with; it is left as it was.
+            place: `"last-layer"` puts the shift into the last dense layer, `ΔW_down = Δb' uᵀ/‖u‖²`: nothing but
+                parameters that the model has changes, so that `save_pretrained` keeps all of it.
+
+        Raises:
+            ShapeError: several tokens stay.
+            ArgumentError: the model is another, blocks share a matrix, a reader that needs a bias can take none, the last
+                layer cannot carry the shift, or the merged model's output is not that with the full context.
+            InertUpdateError: the merged model answers as the untouched one.
+        """
+        from ctxblocks_transformers._merge import merge
+
+        return merge(self, model, place)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the update to one safetensors file, whole or not at all.
+
+        Raises:
+            ArgumentError: the folder is not there or cannot be written.
+        """
+        from ctxblocks_transformers._store import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "ModelUpdate":
+        """Read an update that `save` wrote, bit by bit the same; its tensors are on the CPU and follow the model.
+
+        Raises:
+            ArgumentError: the file is damaged, something else, or of another version.
+        """
+        from ctxblocks_transformers._store import load
+
+        return load(path)
+
+    def to_peft(self, folder: str | os.PathLike[str], model: Any) -> Difference:
+        """Write the update of the one token that stays as a LoRA adapter of rank 1 that PEFT loads.
+
+        The shift is folded into the last dense layers, of a mixture into those of its active experts. The adapter is
+        loaded by PEFT onto a copy of the model and compared with the full context before the folder appears.
+
+        Args:
+            folder: a new or empty one.
+            model: the one that the update was made with; it is left as it was.
+
+        Returns:
+            The differences measured with the adapter loaded.
+
+        Raises:
+            ShapeError: several tokens stay.
+            ArgumentError: the update has an offset, a block's shift cannot be folded, PEFT refuses the model, the folder
+                holds files, or the adapter does not give the output with the full context.
+            InertUpdateError: the model answers as without the adapter.
+            CtxblocksError: peft is not installed.
+        """
+        from ctxblocks_transformers._peft import export
+
+        return export(self, folder, model)
 
     def view(self, model: Any) -> ModelView:
         """The model as the update sees it.
@@ -173,45 +205,25 @@ class Application:
         refuse_inert(found)
 
 
-def refuse_inert(found: Difference) -> None:
-    """Raise if an output with the update is the output without it, although the context's is another.
-
-    Raises:
-        InertUpdateError: it is.
-    """
-    if found.plain == 0 and found.effect > 0:
-        raise InertUpdateError(
-            f"update: the query's output is what it is without the update, and {found.effect:.3g} from that with the "
-            f"context; a module of the model bypasses its own layers (a fused kernel?): load it without, or use another site"
-        )
-
-
 def put(hooks: Hooks, site: SiteView, update: ImplicitUpdate) -> None:
     """One block's update, in place for as long as the hooks are."""
     if site.block.spec.wiring != "parallel" or site.site != "network":
-        hooks.before(entry(site), lambda x: patched(x, update.operator))
+        hooks.before(entry(site), lambda x: patched(x, on(x.device, update).operator))
     if update.shift is not None:
-        hooks.after(shifted(site), lambda x: shift_rows(x, update.shift))
+        hooks.after(shifted(site), lambda x: shift_rows(x, on(x.device, update).shift))
 
 
 @contextlib.contextmanager
 def evaluation(model: Any) -> Iterator[None]:
-    """Evaluation mode, and afterwards every module's own, and the state that some modules keep of their last call."""
-    modules = list(model.modules())
-    training = [module for module in modules if module.training]
-    states = [(vars(m), name, value) for m in modules for name, value in vars(m).items() if _is_state(name, value)]
+    """Evaluation mode and no states in modules; afterwards every module's own."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        yield
+        with states_kept(model):
+            yield
     finally:
         for module in training:
             module.training = True
-        for attributes, name, value in states:
-            attributes[name] = value
-
-
-def _is_state(name: str, value: Any) -> bool:
-    return not name.startswith("_") and (value is None or isinstance(value, Tensor))
 
 
 def inputs_of(model: Any, input_ids: Tensor, positions: Tensor) -> dict[str, Any]:

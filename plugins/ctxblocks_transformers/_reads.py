@@ -46,10 +46,10 @@ class SiteView:
         """Record what the block reads of some tokens whenever the model is called."""
 
         def entered(x: Tensor) -> None:
-            reads.entered = rows(x)[tokens].clone()
+            reads.entered = _picked(x, tokens)
 
         def read(x: Tensor) -> None:
-            reads.z = rows(x)[tokens].clone()
+            reads.z = _picked(x, tokens)
 
         def simple(output: Any) -> None:
             width = None if reads.entered is None else reads.entered.shape[-1]
@@ -76,13 +76,19 @@ class SiteView:
         spec = self.block.spec
 
         def bypass(x: Tensor) -> None:
-            reads.bypass = rows(x)[tokens].clone()
+            reads.bypass = _picked(x, tokens)
 
         if spec.wiring == "parallel":
             scale = self.block.scale
             hooks.after(self.block.module(spec.mixer), lambda x: bypass(x * scale))
         else:
             hooks.before(self.block.module(spec.bypass or spec.network), bypass)
+
+
+def _picked(x: Tensor, tokens: slice | Tensor) -> Tensor:
+    """A copy of some rows."""
+    found = rows(x)
+    return found[tokens].clone() if isinstance(tokens, slice) else found[tokens.to(x.device)]
 
 
 def sites_of(view: ModelView, site: str) -> tuple[SiteView, ...]:

@@ -11,9 +11,10 @@ from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, LeastNorm, Solv
 from ctxblocks_transformers._checks import check_model, check_room, check_tokens
 from ctxblocks_transformers._course import monitor
 from ctxblocks_transformers._derive import derive, joined
+from ctxblocks_transformers._difference import Difference, difference, refuse_inert
 from ctxblocks_transformers._family import family_of
 from ctxblocks_transformers._hooks import Hooks, rows
-from ctxblocks_transformers._model_update import Difference, difference, evaluation, put, refuse_inert
+from ctxblocks_transformers._model_update import evaluation, put
 from ctxblocks_transformers._reads import BlockReads, SiteView, observe, sites_of
 from ctxblocks_transformers._runs import Route, Run, route_of
 from ctxblocks_transformers._transfer import check_site, check_start, solvers_of, some

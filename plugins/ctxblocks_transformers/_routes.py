@@ -1,6 +1,5 @@
 """The ways to what every block reads of a query behind every prefix of its context."""
 
-import contextlib
 import dataclasses
 import functools
 import itertools
@@ -16,6 +15,7 @@ from ctxblocks_transformers._copies import MASK, SELF_SLOT, CopiesRun, NoCopiesE
 from ctxblocks_transformers._hooks import Hooks
 from ctxblocks_transformers._model_update import inputs_of
 from ctxblocks_transformers._reads import BlockReads, SiteView
+from ctxblocks_transformers._states import states, states_kept
 from ctxblocks_transformers._view import ModelView
 
 Reads = list[BlockReads]
@@ -38,8 +38,6 @@ class Found:
 
 TOKENS = 8192
 """Tokens of a batch of prefixes."""
-STATES = ("recurrent_states", "conv1d_state")
-"""Attributes in which modules of some models keep a state, one row for each sequence."""
 
 
 class NoRouteError(Exception):
@@ -77,7 +75,7 @@ def by_states(view: ModelView, sites: Sequence[SiteView], input_ids: Tensor) -> 
         raise NoRouteError("the model keeps no state")
     found: list[Reads] = []
     cache = DynamicCache(config=model.config)
-    with _states_kept(model):
+    with states_kept(model):
         for i, token in enumerate(input_ids[0]):
             pair = torch.stack((token, input_ids[0, -1])).unsqueeze(-1)  # (2, 1)
             inputs = inputs_of(model, pair, torch.tensor([i])) | {name: cache, "use_cache": True}
@@ -187,25 +185,6 @@ def _copy_states(model: nn.Module, cache: Any, device: torch.device) -> None:
     """The first sequence's state in place of the second's."""
     first = torch.zeros(2, dtype=torch.int64, device=device)
     cache.reorder_cache(first)
-    for module, name, value in _states(model):
+    for module, name, value in states(model):
         if value is not None and len(value) == 2:
             setattr(module, name, value[first.to(value.device)])
-
-
-@contextlib.contextmanager
-def _states_kept(model: nn.Module) -> Iterator[None]:
-    """States in modules are set aside, and afterwards put back."""
-    before = _states(model)
-    for module, name, _ in before:
-        setattr(module, name, None)
-    try:
-        yield
-    finally:
-        for module, name, value in before:
-            setattr(module, name, value)
-
-
-def _states(model: nn.Module) -> list[tuple[nn.Module, str, Tensor | None]]:
-    return [
-        (module, name, getattr(module, name)) for module in model.modules() for name in STATES if hasattr(module, name)
-    ]

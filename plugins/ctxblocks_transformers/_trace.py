@@ -54,8 +54,8 @@ def trace(
         check: whether to look for NaN in the weights.
 
     Raises:
-        ArgumentError: the model has no blocks that are known or can be guessed, is an encoder-decoder or quantised, or does
-            not allow the route.
+        ArgumentError: the model has no blocks that are known or can be guessed, is an encoder-decoder, quantised or
+            offloaded, or does not allow the route.
         ShapeError: the prompt has one token, is a batch, or exceeds the model's positions.
         NonFiniteError: weights hold NaN.
         DegenerateQueryError: a block reads zero without context; `Augmented()` has an update there.
@@ -68,11 +68,13 @@ def trace(
     with evaluation(model), torch.no_grad():
         view = view_of(model, family_of(model) if family is None else family)
         sites = sites_of(view, site)
+        _check_present(sites)
         input_ids = input_ids.to(model.get_input_embeddings().weight.device)
-        tokens, found = input_ids[0], Found(ordinary(view, sites, input_ids, slice(None)), "one pass")
-        deviation = 0.0
-        if queries == "last":
-            tokens = tokens[-1:].expand(len(tokens))
+        if queries == "every":
+            tokens, deviation = input_ids[0], 0.0
+            found = Found(ordinary(view, sites, input_ids, slice(None)), "one pass")
+        else:
+            tokens = input_ids[0, -1:].expand(input_ids.shape[1])
             found, deviation = _find(view, sites, input_ids, route)
         blocks = _Blocks(sites, found.reads, solver, keep_updates, empty=queries == "last")
         base_reads(view, sites, tokens, found.reads, blocks.add)
@@ -183,6 +185,16 @@ def _gap(some: Reads, others: Reads, rows: slice) -> float:
             if a is not None and b is not None and b.numel():
                 gaps.append(float((wide(a[rows]) - wide(b)).abs().max() / wide(b).abs().max().clamp_min(1e-30)))
     return max(gaps)
+
+
+def _check_present(sites: Sequence[SiteView]) -> None:
+    for site in sites:
+        for weights in site.readers():
+            if weights.parameter.device.type == "meta":
+                raise ArgumentError(
+                    f"model: {site.block.path}.{weights.path} is offloaded, needs weights that can be read; load the model "
+                    f"with a device_map of devices alone, without disk or offloading"
+                )
 
 
 def _one_of(name: str, got: str, allowed: Sequence[str]) -> None:

@@ -9,8 +9,9 @@ from torch import Tensor
 from ctxblocks import ArgumentError, FamilySpec, LeastNorm, Solver
 from ctxblocks_transformers._checks import check_model, check_tokens, staying
 from ctxblocks_transformers._derive import derive
+from ctxblocks_transformers._difference import refuse_inert
 from ctxblocks_transformers._family import family_of
-from ctxblocks_transformers._model_update import ModelUpdate, evaluation, inputs_of, refuse_inert
+from ctxblocks_transformers._model_update import ModelUpdate, evaluation, inputs_of
 from ctxblocks_transformers._reads import BlockReads, observe, sites_of
 from ctxblocks_transformers._view import ModelView, view_of
 
@@ -91,6 +92,7 @@ def remove(
         plain=plain[row],
         found=found[row],
         model_type=model.config.model_type,
+        model_name=model.config._name_or_path,
         dtype=model.dtype,
     )
 

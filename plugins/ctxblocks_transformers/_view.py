@@ -78,6 +78,12 @@ class BlockView:
         biases = [bias for bias in ("bias", f"{name}_bias") if getattr(module, bias, None) is not None]
         return Weights(path, module, name, COLUMNS if transposed else ROWS, biases[0] if biases else None)
 
+    def parameter_name(self, weights: Weights, name: str = "") -> str:
+        """The name in the model of the weights, or of their bias."""
+        found = resolve(self.layer, weights.path)
+        path = weights.path if isinstance(found, nn.Module) else weights.path.rpartition(".")[0]
+        return f"{self.path}.{path}.{name or weights.name}"
+
     @property
     def scale(self) -> float:
         """What multiplies both branches of the layer before they are added."""
