@@ -56,8 +56,8 @@ def _exported(
 
     model, tokenizer = lm.load_model(name, dtype, device)
     input_ids = lm.prompt_tokens(model, tokenizer, prompt, tokens)
-    update: Any = lm.transfer_model(model, input_ids, site=site)
-    adapter: Difference = update.to_peft(to, model)
+    update = lm.transfer_model(model, input_ids, site=site)
+    adapter = update.to_peft(to, model)
     return {
         "model": type(model).__name__,
         "model_type": model.config.model_type,

@@ -124,7 +124,7 @@ def check_start(model: Any, full: BlockReads, alone: BlockReads, positions: Tens
     """
     assert full.entered is not None
     assert alone.entered is not None
-    gap = float((alone.entered - full.entered[positions.to(full.entered.device)]).abs().max())
+    gap = float((alone.entered - full.entered[positions.to(full.entered.device)]).detach().abs().max())
     if gap > 100 * torch.finfo(full.entered.dtype).eps * float(full.entered.abs().max()):
         raise ArgumentError(
             f"model: the tokens that stay enter the first layer otherwise than in the prompt (by {gap:.3g}), needs "

@@ -29,7 +29,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ModelUpdate, Any]]:
         calls.append((self, folder))
         return Difference(full=0.25, plain=1.0, effect=1.5, size=2.0)
 
-    monkeypatch.setattr(ModelUpdate, "to_peft", to_peft, raising=False)
+    monkeypatch.setattr(ModelUpdate, "to_peft", to_peft)
     return calls
 
 
@@ -54,6 +54,19 @@ def test_a_prompt_becomes_an_update(
     assert found["update"]["effect"] == update.report.effect
     assert found["update"]["relative"] <= 1e-10
     assert found["adapter"] == {"full": 0.25, "plain": 1.0, "effect": 1.5, "size": 2.0, "relative": 0.125}
+
+
+def test_the_adapter_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And measured with PEFT's own loading; a second time the folder is not empty."""
+    capsys.readouterr()
+    arguments = ["export", str(folder), TEXT, "--to", str(folder / "adapter"), "--dtype", "float64", "--json"]
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["adapter"]["relative"] <= 1e-10
+    assert found["adapter"]["plain"] > 0.1
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+    assert main(arguments) == 2
+    assert "needs a new or an empty folder" in capsys.readouterr().err
 
 
 def test_the_table(folder: Path, written: Any, capsys: pytest.CaptureFixture[str]) -> None:

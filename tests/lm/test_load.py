@@ -35,11 +35,14 @@ def test_a_folder_is_loaded(folder: Path) -> None:
 
 def test_loading_says_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Neither a progress bar nor a warning, and the library's own settings are as they were."""
-    before = (logging.get_verbosity(), logging.is_progress_bar_enabled())
+    usual = logging.get_verbosity()
+    logging.set_verbosity_info()
+    logging.enable_progress_bar()
     capfd.readouterr()
     load_model(folder)
     assert capfd.readouterr() == ("", "")
-    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.INFO, True)
+    logging.set_verbosity(usual)
 
 
 def test_experts_work_in_float64(tmp_path: Path) -> None:
