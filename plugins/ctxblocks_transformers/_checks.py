@@ -79,6 +79,14 @@ def staying(length: int, keep: Sequence[int] | None, query: int) -> list[int]:
     return sorted(set(chosen))
 
 
+def first_position(model: nn.Module) -> int:
+    """The number of the first token's position: models after RoBERTa count on from the padding token's number."""
+    for module in model.modules():
+        if hasattr(module, "create_position_ids_from_input_ids") and getattr(module, "padding_idx", None) is not None:
+            return int(module.padding_idx) + 1
+    return 0
+
+
 def accepted(model: nn.Module) -> set[str]:
     """The names of the arguments that a model's forward takes."""
     return set(inspect.signature(model.forward).parameters)
@@ -87,7 +95,7 @@ def accepted(model: nn.Module) -> set[str]:
 def _positions(model: Any) -> int | None:
     config = model.config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    return int(limit) if isinstance(limit, int) and limit > 0 else None
+    return int(limit) - first_position(model) if isinstance(limit, int) and limit > 0 else None
 
 
 def _check_finite(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks import ArgumentError, CtxblocksError, FamilySpec, ImplicitUpdate, ShapeError
-from ctxblocks_transformers._checks import accepted
+from ctxblocks_transformers._checks import accepted, first_position
 from ctxblocks_transformers._derive import entry, patched, shift_rows, shifted
 from ctxblocks_transformers._hooks import Hooks
 from ctxblocks_transformers._reads import SiteView, outputs_of
@@ -205,7 +205,7 @@ def inputs_of(model: Any, input_ids: Tensor, positions: Tensor) -> dict[str, Any
     if "attention_mask" in names:
         found["attention_mask"] = torch.ones_like(input_ids)
     if "position_ids" in names:
-        found["position_ids"] = positions.to(device).expand(input_ids.shape)
+        found["position_ids"] = (positions.to(device) + first_position(model)).expand(input_ids.shape)
     if "use_cache" in names:
         found["use_cache"] = False
     return found

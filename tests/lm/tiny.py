@@ -1,9 +1,11 @@
 """Tiny random language models of any type that transformers builds from a configuration."""
 
+import hashlib
 import inspect
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
 
 SIZES: dict[str, Any] = {
@@ -23,6 +25,7 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(
         ("kv_lora_rank", "qk_nope_head_dim", "v_head_dim", "linear_key_head_dim", "linear_value_head_dim"), 8
     ),
+    **dict.fromkeys(("residual_multiplier", "embedding_multiplier", "logits_scaling"), 0.7),
     "word_embed_proj_dim": 32,
     "num_key_value_heads": 2,
     "linear_num_key_heads": 2,
@@ -40,8 +43,23 @@ SIZES: dict[str, Any] = {
     "eos_token_id": 2,
 }
 
-OWN: dict[str, dict[str, Any]] = {"mamba2": {"head_dim": 16}}
-"""What single types need otherwise."""
+_LOCAL = {"layer_types": ["sliding_attention", "full_attention"]}
+_DENSE_FIRST = {"mlp_only_layers": [0]}
+OWN: dict[str, dict[str, Any]] = {
+    "big_bird": {"attention_type": "original_full"},  # as it would choose itself for so few tokens, changing itself
+    "cohere2": _LOCAL,
+    "exaone4": _LOCAL,
+    "gemma3_text": _LOCAL,
+    "jamba": {"num_hidden_layers": 5, "attn_layer_period": 3, "attn_layer_offset": 1},
+    "lfm2": {"full_attn_idxs": [1]},
+    "mamba2": {"head_dim": 16},
+    "olmo3": _LOCAL,
+    "qwen2_moe": _DENSE_FIRST,
+    "qwen3_moe": _DENSE_FIRST,
+    "qwen3_next": {"num_hidden_layers": 4, "full_attention_interval": 2, "mlp_only_layers": [0, 1]},
+    "recurrent_gemma": {"num_hidden_layers": 3},
+}
+"""What single types need otherwise, so that every kind of layer that they have is there."""
 
 
 def config_of(model_type: str, **options: Any) -> PreTrainedConfig:
@@ -52,6 +70,9 @@ def config_of(model_type: str, **options: Any) -> PreTrainedConfig:
         known |= set(getattr(base, "__annotations__", {}))
         known |= set(inspect.signature(base.__init__).parameters) if base is not object else set()
     sizes = {name: size for name, size in SIZES.items() if name in known}
+    if "kv_lora_rank" in known:  # latent attention: a key for every head, of two parts
+        sizes["num_key_value_heads"] = sizes["num_attention_heads"]
+        sizes.pop("head_dim", None)
     return made(**{**sizes, **OWN.get(model_type, {}), **options})
 
 
@@ -70,3 +91,13 @@ def tiny(model_type: str, dtype: torch.dtype = torch.float64, seed: int = 0, **o
 def prompt(length: int = 7, seed: int = 0) -> torch.Tensor:  # (1, length)
     """Tokens, none of them special."""
     return torch.randint(3, 61, (1, length), generator=torch.Generator().manual_seed(seed))
+
+
+def state(model: nn.Module) -> str:
+    """Everything that must not change: weights, modes, gradient flags, hooks and configuration."""
+    digest = hashlib.sha256(str(model.config).encode())
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        digest.update(f"{name}{tensor.requires_grad}".encode() + tensor.detach().double().numpy().tobytes())
+    for name, module in model.named_modules():
+        digest.update(f"{name}{module.training}{len(module._forward_hooks)}{len(module._forward_pre_hooks)}".encode())
+    return digest.hexdigest()
