@@ -82,8 +82,9 @@ def staying(length: int, keep: Sequence[int] | None, query: int) -> list[int]:
 def first_position(model: nn.Module) -> int:
     """The number of the first token's position: models after RoBERTa count on from the padding token's number."""
     for module in model.modules():
-        if hasattr(module, "create_position_ids_from_input_ids") and getattr(module, "padding_idx", None) is not None:
-            return int(module.padding_idx) + 1
+        padding: Any = getattr(module, "padding_idx", None)
+        if padding is not None and hasattr(module, "create_position_ids_from_input_ids"):
+            return int(padding) + 1
     return 0
 
 

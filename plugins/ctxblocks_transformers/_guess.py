@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks import ArgumentError, BlockSpec, FamilySpec
-from ctxblocks_transformers._model_update import inputs_of
+from ctxblocks_transformers._joining import factor_of_sum, joined
+from ctxblocks_transformers._model_update import evaluation, inputs_of
 from ctxblocks_transformers._tracing import Call, alike, rows_among, trace
 
 _LAST_NAMES = ("down", "w2", "c_proj", "wo", "fc2", "dense_4h_to_h")
@@ -25,10 +26,11 @@ def guess(model: Any) -> FamilySpec:
     listed: Sequence[nn.Module] = list(model.get_submodule(layers))
     inputs = inputs_of(model, probe_tokens(model, LENGTH), torch.arange(LENGTH))
     kinds: dict[tuple[str, ...], BlockSpec] = {}
-    for layer in listed:
-        kind = tuple(sorted(f"{path}:{type(module).__name__}" for path, module in layer.named_modules()))
-        if kind not in kinds:
-            kinds[kind] = _wiring(trace(model, layer, inputs), trace(model, layer, inputs, perturb=True), layer)
+    with evaluation(model), torch.no_grad():
+        for layer in listed:
+            kind = tuple(sorted(f"{path}:{type(module).__name__}" for path, module in layer.named_modules()))
+            if kind not in kinds:
+                kinds[kind] = _wiring(trace(model, layer, inputs), trace(model, layer, inputs, perturb=True), layer)
     specs = sorted(dict.fromkeys(kinds.values()), key=lambda spec: -len(spec.paths()))
     return FamilySpec(
         name=f"guessed-{model.config.model_type}", models=(model.config.model_type,), layers=layers, blocks=tuple(specs)
@@ -87,25 +89,51 @@ def _wiring(calls: Mapping[str, Call], moved: Mapping[str, Call], layer: nn.Modu
     if not mixer:
         return BlockSpec(wiring="network-only", **common)
     if torch.equal(z[-1], moved[network].given[-1]):
-        return BlockSpec(wiring="parallel", **common, scale=_scale(layer))
-    bypass = norm.path if norm is not None else ""
-    return _joined(whole, calls, common, bypass, layer)
+        branches = calls[mixer].put + _network_put(calls, common)
+        fits = branches.shape == whole.put.shape
+        return BlockSpec(
+            wiring="parallel",
+            **common,
+            scale=factor_of_sum(layer, whole.put, whole.given, branches) if fits else "",
+        )
+    return _sequential(layer, calls, common, norm)
 
 
-def _joined(whole: Call, calls: Mapping[str, Call], common: dict[str, Any], bypass: str, layer: nn.Module) -> BlockSpec:
-    """How the network's output is added to what bypasses it."""
-    z, out, put = calls[common["network"]].given, whole.put, calls[common["network"]].put
-    if common["last"] and not alike(out, put):
-        put = next((calls[path].put for path in common["last"] if path in calls), put)
+def _sequential(layer: nn.Module, calls: Mapping[str, Call], common: dict[str, Any], norm: Call | None) -> BlockSpec:
+    """A block whose network reads the mixer's output: how its own is added to what bypasses it."""
+    z, out, put = calls[common["network"]].given, calls[""].put, _network_put(calls, common)
     after = [c for c in calls.values() if c.path and c.given.shape == out.shape]
     closing = next((c for c in after if alike(c.put, out) and alike(c.given, z + put)), None)
     if closing is not None:
         inner = next((c.path for c in calls.values() if c.path and c.put.shape == put.shape and alike(c.put, put)), "")
         return BlockSpec(wiring="post-norm", **common, inner=inner)
-    behind = [c.path for c in after if alike(c.given, put) and _norm(c, common["mixer"])]
-    branch = next((path for path in behind if path not in common["readers"]), "")
-    wiring = ("sandwich" if branch else "pre-norm") if bypass else "branch-norm"
-    return BlockSpec(wiring=wiring, **common, bypass=bypass, branch=branch, scale=_scale(layer))
+    beside = _beside(calls, common, norm)
+    behind = [c for c in after if alike(c.given, put) and _norm(c, common["mixer"]) and c.path not in common["readers"]]
+    branches = {c.path: c.put for c in behind[:1]} | {common["network"]: put}
+    if beside:
+        branches = {"": put + sum(c.put for c in beside)}
+    bypasses = {norm.path: norm.given} if norm is not None else {}
+    how = joined(layer, calls, {**bypasses, "": z}, branches) or {"bypass": norm.path if norm is not None else ""}
+    branch = behind[0].path if behind else ""
+    wiring = ("sandwich" if branch else "pre-norm") if how["bypass"] else "branch-norm"
+    source = how["bypass"] if beside else ""
+    return BlockSpec(wiring=wiring, **common, branch=branch, source=source, **how)
+
+
+def _network_put(calls: Mapping[str, Call], common: dict[str, Any]) -> Tensor:
+    """What the network puts out: of one whose last layer stands outside its module, that layer's output."""
+    network, last = common["network"], [path for path in common["last"] if path in calls]
+    outside = [path for path in last if not _within(path, network)]
+    return calls[outside[0]].put if outside and len(outside) == len(last) else calls[network].put
+
+
+def _beside(calls: Mapping[str, Call], common: dict[str, Any], norm: Call | None) -> list[Call]:
+    """Other modules of the layer that read `z` as it comes from a norm, and put out as much."""
+    if norm is None:
+        return []
+    top = [c for c in calls.values() if c.path and "." not in c.path and c.given.shape == norm.put.shape == c.put.shape]
+    own = (common["network"], common["mixer"], norm.path)
+    return [c for c in top if torch.equal(c.given, norm.put) and not any(_within(path, c.path) for path in own)]
 
 
 def _mixer(calls: Mapping[str, Call], moved: Mapping[str, Call]) -> str:
@@ -174,10 +202,6 @@ def _norm(call: Call, mixer: str) -> bool:
         and call.given.shape == call.put.shape
         and not alike(call.given, call.put)
     )
-
-
-def _scale(layer: nn.Module) -> str:
-    return "residual_multiplier" if isinstance(getattr(layer, "residual_multiplier", None), float) else ""
 
 
 def _within(path: str, outer: str) -> bool:

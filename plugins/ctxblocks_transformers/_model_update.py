@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ctxblocks import ArgumentError, CtxblocksError, FamilySpec, ImplicitUpdate, ShapeError
 from ctxblocks_transformers._checks import accepted, first_position
-from ctxblocks_transformers._derive import entry, patched, shift_rows, shifted
+from ctxblocks_transformers._derive import patched, shift_rows, shifted
 from ctxblocks_transformers._hooks import Hooks
 from ctxblocks_transformers._reads import SiteView, outputs_of
 from ctxblocks_transformers._view import ModelView, view_of
@@ -181,7 +181,7 @@ def refuse_inert(found: Difference) -> None:
 def put(hooks: Hooks, site: SiteView, update: ImplicitUpdate) -> None:
     """One block's update, in place for as long as the hooks are."""
     if site.block.spec.wiring != "parallel" or site.site != "network":
-        hooks.before(entry(site), lambda x: patched(x, update.operator))
+        site.at_entry(hooks, lambda x: patched(x, update.operator))
     if update.shift is not None:
         hooks.after(shifted(site), lambda x: shift_rows(x, update.shift))
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ctxblocks import ArgumentError
 from ctxblocks_transformers._hooks import Hooks, rows
 
 
@@ -32,16 +33,27 @@ def trace(model: nn.Module, layer: nn.Module, inputs: Mapping[str, Any], perturb
     """The calls of all modules of a layer in the order in which they ended, by path.
 
     With `perturb` the layer is given other numbers for every token but the last.
+
+    Raises:
+        ArgumentError: the layer is called more than once, so that one change of its weights acts at several depths.
     """
     given: dict[str, Tensor] = {}
     calls: dict[str, Call] = {}
     with torch.no_grad(), Hooks() as hooks:
         if perturb:
-            hooks.before(layer, _perturbed)
+            length = inputs["input_ids"].shape[1]
+            hooks.before(layer, lambda x: _perturbed(x, x.shape.index(length)))
         for path, module in layer.named_modules():
             if not isinstance(module, nn.ModuleList):
                 hooks.enter_context(_watched(path, module, given, calls))
+        counted: list[Tensor] = []
+        hooks.before(layer, counted.append)
         model(**inputs)
+    if len(counted) > 1:
+        raise ArgumentError(
+            f"model: {type(model).__name__} calls a layer {len(counted)} times in one pass, needs once, since a change of its "
+            f"weights would act every time"
+        )
     return calls
 
 
@@ -70,10 +82,9 @@ def _watched(path: str, module: nn.Module, given: dict[str, Tensor], calls: dict
             handle.remove()
 
 
-def _perturbed(x: Tensor) -> Tensor:
-    changed = x.clone()
-    changed[..., :-1, :] = changed[..., :-1, :].flip(-1) + x.abs().mean()
-    return changed
+def _perturbed(x: Tensor, axis: int) -> Tensor:
+    others = x.narrow(axis, 0, x.shape[axis] - 1)
+    return torch.cat([others.flip(-1) + x.abs().mean(), x.narrow(axis, -1, 1)], axis)
 
 
 def alike(a: Tensor, b: Tensor) -> bool:

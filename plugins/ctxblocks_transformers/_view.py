@@ -83,6 +83,12 @@ class BlockView:
         """What multiplies both branches of the layer before they are added."""
         return float(getattr(self.layer, self.spec.scale)) if self.spec.scale else 1.0
 
+    @property
+    def gain(self) -> Tensor | float:  # (), (1,) or (d,)
+        """What multiplies the bypass where the network's output is added."""
+        found: Tensor | float = getattr(self.layer, self.spec.gain) if self.spec.gain else 1.0
+        return found
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelView:
@@ -125,7 +131,7 @@ def view_of(model: nn.Module, family: FamilySpec) -> ModelView:
 
 def fits(layer: nn.Module, spec: BlockSpec) -> bool:
     """Whether a layer has everything that the specification names."""
-    attributes = [spec.scale] if spec.scale else []
+    attributes = [name for name in (spec.scale, spec.gain) if name]
     return all(resolve(layer, path) is not None for path in spec.paths()) and all(
         hasattr(layer, name) for name in attributes
     )

@@ -15,6 +15,7 @@ from ctxblocks_transformers import ModelUpdate, transfer_model
 from ctxblocks_transformers._families import FAMILIES
 from ctxblocks_transformers._family import family_of
 from ctxblocks_transformers._hooks import Hooks
+from ctxblocks_transformers._reads import by_token
 from lm.tiny import prompt, state, tiny
 from lm.wrong import WRONG, error_of
 
@@ -131,7 +132,7 @@ def outputs(model: Any, layers: str, inputs: dict[str, Any]) -> list[torch.Tenso
     found: list[torch.Tensor] = []
     with Hooks() as hooks, torch.no_grad():
         for layer in model.get_submodule(layers):
-            hooks.after(layer, lambda x: found.append(x[..., -1, :].double()))
+            hooks.after(layer, lambda x: found.append(by_token(x)[-1].double()))
         logits = model(**inputs).logits
     return [*found, logits[..., -1, :].double()]
 

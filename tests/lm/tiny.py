@@ -85,6 +85,9 @@ def tiny(model_type: str, dtype: torch.dtype = torch.float64, seed: int = 0, **o
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator) * (0.3 if parameter.dim() < 2 else 0.1)
             parameter.add_(noise.to(parameter.dtype))
+        for name, buffer in model.named_buffers():
+            if name.endswith(("_scalar", "_bias")):
+                buffer.add_(torch.randn(buffer.shape, generator=generator).to(buffer.dtype) * 0.3)
     return model.to(dtype).eval()
 
 
