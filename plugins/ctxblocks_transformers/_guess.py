@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ctxblocks import ArgumentError, BlockSpec, FamilySpec
 from ctxblocks_transformers._joining import factor_of_sum, joined
 from ctxblocks_transformers._model_update import evaluation, inputs_of
-from ctxblocks_transformers._tracing import Call, alike, rows_among, trace
+from ctxblocks_transformers._tracing import Call, alike, moved, rows_among, trace
 
 _LAST_NAMES = ("down", "w2", "c_proj", "wo", "fc2", "dense_4h_to_h")
 LENGTH = 6
@@ -60,15 +60,15 @@ def _layers_path(model: Any) -> str:
     return path
 
 
-def _wiring(calls: Mapping[str, Call], moved: Mapping[str, Call], layer: nn.Module) -> BlockSpec:
+def _wiring(calls: Mapping[str, Call], changed: Mapping[str, Call], layer: nn.Module) -> BlockSpec:
     """One layer, from its calls on two inputs that differ in all tokens but the last."""
     whole = calls[""]
-    mixer = _mixer(calls, moved)
-    inside = f"{mixer}." if mixer else None
-    linear = [c for c in calls.values() if c.path and not _within(c.path, mixer) and _weights(c)]
-    projection = _projection(calls, mixer) if mixer else ""
+    mixers = _mixers(calls, changed)
+    mixer = mixers[0] if mixers else ""
+    linear = [c for c in calls.values() if c.path and _weights(c) and not any(_within(c.path, m) for m in mixers)]
+    projection = _projection(calls, mixer) if len(mixers) == 1 else ""
     if not linear:
-        if inside is None:
+        if not mixer:
             raise ArgumentError(f"model: found neither a mixer nor a network in {type(layer).__name__}")
         return BlockSpec(wiring="mixer-only", mixer=mixer, projection=projection)
     first = linear[0]
@@ -88,14 +88,10 @@ def _wiring(calls: Mapping[str, Call], moved: Mapping[str, Call], layer: nn.Modu
     }
     if not mixer:
         return BlockSpec(wiring="network-only", **common)
-    if torch.equal(z[-1], moved[network].given[-1]):
-        branches = calls[mixer].put + _network_put(calls, common)
-        fits = branches.shape == whole.put.shape
-        return BlockSpec(
-            wiring="parallel",
-            **common,
-            scale=factor_of_sum(layer, whole.put, whole.given, branches) if fits else "",
-        )
+    if torch.equal(z[-1], changed[network].given[-1]):
+        branches = (calls[mixer].put, _network_put(calls, common))
+        scale = factor_of_sum(layer, whole.put, whole.given, branches)
+        return BlockSpec(wiring="parallel", **common, scale=scale)
     return _sequential(layer, calls, common, norm)
 
 
@@ -122,9 +118,10 @@ def _sequential(layer: nn.Module, calls: Mapping[str, Call], common: dict[str, A
 
 def _network_put(calls: Mapping[str, Call], common: dict[str, Any]) -> Tensor:
     """What the network puts out: of one whose last layer stands outside its module, that layer's output."""
-    network, last = common["network"], [path for path in common["last"] if path in calls]
-    outside = [path for path in last if not _within(path, network)]
-    return calls[outside[0]].put if outside and len(outside) == len(last) else calls[network].put
+    network = common["network"]
+    if any(_within(path, network) for path in common["last"]):
+        return calls[network].put
+    return next((calls[path].put for path in common["last"] if path in calls), calls[network].put)
 
 
 def _beside(calls: Mapping[str, Call], common: dict[str, Any], norm: Call | None) -> list[Call]:
@@ -136,15 +133,16 @@ def _beside(calls: Mapping[str, Call], common: dict[str, Any], norm: Call | None
     return [c for c in top if torch.equal(c.given, norm.put) and not any(_within(path, c.path) for path in own)]
 
 
-def _mixer(calls: Mapping[str, Call], moved: Mapping[str, Call]) -> str:
-    """The outermost module whose output at the last token moves although what it was given there does not."""
+def _mixers(calls: Mapping[str, Call], changed: Mapping[str, Call]) -> list[str]:
+    """The outermost modules whose output at the last token moves although what they were given there does not."""
+    found: list[str] = []
     for path in sorted(calls, key=lambda path: path.count(".")):
-        if not path or path not in moved:
+        if not path or path not in changed or any(_within(path, outer) for outer in found):
             continue
-        before, after = calls[path], moved[path]
-        if torch.equal(before.given[-1], after.given[-1]) and not torch.equal(before.put[-1], after.put[-1]):
-            return path
-    return ""
+        before, after = calls[path], changed[path]
+        if torch.equal(before.given[-1], after.given[-1]) and moved(before.put[-1], after.put[-1]):
+            found.append(path)
+    return found
 
 
 def _projection(calls: Mapping[str, Call], mixer: str) -> str:

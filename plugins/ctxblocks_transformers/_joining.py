@@ -35,10 +35,12 @@ def joined(
     return None
 
 
-def factor_of_sum(layer: nn.Module, out: Tensor, h: Tensor, branches: Tensor) -> str:
-    """The attribute `s` of the layer with `out = h + s branches`, "" where it is one or there is none."""
+def factor_of_sum(layer: nn.Module, out: Tensor, h: Tensor, branches: tuple[Tensor, Tensor]) -> str:
+    """The attribute `s` of the layer with `out = h + s (a + b)`, "" where it is one or there is none."""
+    if not out.shape == h.shape == branches[0].shape == branches[1].shape:
+        return ""
     found = {name: value for name, value in _factors(layer, out.shape[-1]) if isinstance(value, float)}
-    return next((name for name, value in found.items() if alike(out, h + value * branches)), "")
+    return next((name for name, value in found.items() if alike(out, h + value * (branches[0] + branches[1]))), "")
 
 
 def _pairs(names: Iterable[str]) -> Iterator[tuple[str, str]]:

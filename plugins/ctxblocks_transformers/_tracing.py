@@ -88,11 +88,21 @@ def _perturbed(x: Tensor, axis: int) -> Tensor:
 
 
 def alike(a: Tensor, b: Tensor) -> bool:
-    """Whether two tables of rows agree up to round-off."""
+    """Whether two tables of rows agree up to round-off: of a half type a few units, since it has few."""
     if a.shape != b.shape:
         return False
+    units = 4 if a.dtype in (torch.bfloat16, torch.float16) else 1000
+    return _apart(a, b) <= units * torch.finfo(a.dtype).eps
+
+
+def moved(a: Tensor, b: Tensor) -> bool:
+    """Whether two rows differ by more than float32's round-off, in which experts compute on tokens in another order."""
+    return _apart(a, b) > max(100 * torch.finfo(torch.float32).eps, 4 * torch.finfo(a.dtype).eps)
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
     size = float(torch.maximum(a.abs().max(), b.abs().max()))
-    return bool((a.double() - b.double()).abs().max() <= 1000 * torch.finfo(a.dtype).eps * size)
+    return float((a.double() - b.double()).abs().max()) / size if size else 0.0
 
 
 def rows_among(some: Tensor, every: Tensor) -> bool:

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import inspect
 import math
 import re
 from collections.abc import Iterable
@@ -14,48 +15,30 @@ import torch
 from ctxblocks_transformers import ModelUpdate, transfer_model
 from ctxblocks_transformers._families import FAMILIES
 from ctxblocks_transformers._family import family_of
+from ctxblocks_transformers._guess import _layers_path
 from ctxblocks_transformers._hooks import Hooks
 from ctxblocks_transformers._reads import by_token
 from lm.tiny import prompt, state, tiny
 from lm.wrong import WRONG, error_of
 
-from ctxblocks import registry
+from ctxblocks import FamilySpec, registry
 
 PAGE = Path(__file__).parents[2] / "docs" / "language-models.md"
 TYPES = sorted(name for family in FAMILIES for name in family.models)
+# fmt: off
 GUESSED = [
-    "afmoe",
-    "axk1",
-    "bamba",
-    "bert",
-    "bert-generation",
-    "big_bird",
-    "biogpt",
-    "bitnet",
-    "camembert",
-    "cohere2_moe",
-    "ctrl",
-    "cwm",
-    "data2vec-text",
-    "deepseek_v2",
-    "deepseek_v3",
-    "diffllama",
-    "dots1",
-    "electra",
-    "ernie",
-    "ernie4_5",
-    "ernie4_5_moe",
-    "falcon",
-    "flex_olmo",
-    "gpt_neox",
-    "minimax",
-    "openai-gpt",
-    "opt",
-    "stablelm",
+    "afmoe", "aria_text", "axk2", "beam", "bert", "bert-generation", "big_bird", "biogpt", "camembert",
+    "cohere2_moe", "ctrl", "data2vec-text", "dbrx", "deepseek_v4", "dots3_note_text", "electra", "ernie",
+    "ernie4_5_moe", "falcon", "flint", "gemma3n_text", "gemma4_text", "git", "gpt_neo", "gpt_neox",
+    "gpt_neox_japanese", "granite_swa", "granitemoe_swa", "hunyuan_v1_moe", "hy_v3", "hy_v4", "hyperclovax",
+    "iquestcoder", "kolibri1", "lfm3", "llama4_text", "megatron-bert", "mellum", "minimax_m3_vl_text",
+    "modernbert-decoder", "openai-gpt", "opt", "qwen4_exp_text", "rembert", "roberta", "roberta-prelayernorm",
+    "roc_bert", "roformer", "stablelm", "xlm-roberta", "xlm-roberta-xl", "xmod", "zaya",
 ]
+# fmt: on
 EVERY = sorted([*TYPES, *GUESSED])
-COMPUTES_IN_SINGLE = {"deepseek_v2", "ernie4_5_moe", "falcon_mamba", "mamba", "mamba2", "qwen3_next"}
-"""Model types that compute in float32 in places, whatever is asked."""
+IN_SINGLE = re.compile(r"F\.linear\(\w+(, self\.\w+)?\.(float\(|type\(torch\.float32)|residual_in_fp32")
+"""What stands in the code of a model that multiplies matrices, or adds up its layers, in float32, whatever is asked."""
 BOUNDS = {torch.float64: 1e-10, torch.float32: 32 * torch.finfo(torch.float32).eps}
 """Largest error, relative to the largest output: in float32 that of a few roundings, since each layer takes up those before."""
 SITES = ("network", "out-proj")
@@ -71,52 +54,63 @@ class Row:
         wiring: of its layers, each kind once.
         known: `"registered"` or `"guessed"`.
         effect: of the context on the query's logits, relative to the largest: the error without any update.
-        errors: with the update, in the order of `HEADER`.
+        errors: with the update, in the order of `HEADER`; None at a site that the type does not have.
+        single: whether it computes in float32 in places, whatever is asked.
     """
 
     model_type: str
     wiring: str
     known: str
     effect: float
-    errors: tuple[float, ...]
+    errors: tuple[float | None, ...]
+    single: bool
 
     def bounds(self) -> tuple[float, ...]:
         """What each error must not exceed."""
-        single = 1e-6 if self.model_type in COMPUTES_IN_SINGLE else BOUNDS[torch.float64]
-        return (single, BOUNDS[torch.float32]) * len(SITES)
+        return (1e-6 if self.single else BOUNDS[torch.float64], BOUNDS[torch.float32]) * len(SITES)
 
     def cells(self) -> tuple[str, ...]:
         """The row as it stands in the table: errors rounded up to a power of ten."""
-        name = f"{self.model_type} ¹" if self.model_type in COMPUTES_IN_SINGLE else self.model_type
+        name = f"{self.model_type} ¹" if self.single else self.model_type
         return (name, self.wiring, self.known, f"{self.effect:.1g}", *map(power_of_ten, self.errors))
 
 
-def power_of_ten(error: float) -> str:
+def power_of_ten(error: float | None) -> str:
     """The least power of ten that an error does not exceed."""
+    if error is None:
+        return "–"
     return f"1e{math.ceil(math.log10(error))}" if error > 0 else "0"
 
 
 def measure(model_type: str) -> Row:
     """A tiny random model's query alone against seven tokens of context, at both sites and in both dtypes."""
-    errors, families = {}, []
+    errors: dict[tuple[str, torch.dtype], float | None] = {}
+    families = []
     for dtype in BOUNDS:
         model = tiny(model_type, dtype)
         before = state(model)
         families.append(family_of(model))
         for site in SITES:
-            site_: Any = site
-            update = transfer_model(model, prompt(), site=site_, family=families[-1])
-            errors[site, dtype] = worst(model, update)
+            if site == "network" or has_projections(families[-1]):
+                site_: Any = site
+                update = transfer_model(model, prompt(), site=site_, family=families[-1])
+                errors[site, dtype] = worst(model, update)
         assert state(model) == before
-    report = update.report
     assert families[0] == families[1]
+    source = inspect.getsource(inspect.getmodule(type(model)))
     return Row(
         model_type=model_type,
         wiring=", ".join(dict.fromkeys(block.wiring for block in families[0].blocks)),
         known="registered" if registry().family(model_type) else "guessed",
-        effect=report.effect / report.size,
-        errors=tuple(errors[site, dtype] for site in SITES for dtype in BOUNDS),
+        effect=update.report.effect / update.report.size,
+        errors=tuple(errors.get((site, dtype)) for site in SITES for dtype in BOUNDS),
+        single=IN_SINGLE.search(source) is not None,
     )
+
+
+def has_projections(family: FamilySpec) -> bool:
+    """Whether every mixer has an output projection for the second site."""
+    return all(block.projection for block in family.blocks if block.mixer)
 
 
 def worst(model: Any, update: ModelUpdate) -> float:
@@ -135,6 +129,15 @@ def outputs(model: Any, layers: str, inputs: dict[str, Any]) -> list[torch.Tenso
             hooks.after(layer, lambda x: found.append(by_token(x)[-1].double()))
         logits = model(**inputs).logits
     return [*found, logits[..., -1, :].double()]
+
+
+def count() -> str:
+    """How many model types there are, and classes of layers among them."""
+    classes = set()
+    for model_type in EVERY:
+        model = tiny(model_type)
+        classes |= {type(layer) for layer in model.get_submodule(_layers_path(model))}
+    return f"{len(EVERY)} model types with {len(classes)} classes of layers:"
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -168,7 +171,7 @@ def main() -> None:
     """Compute everything and write it."""
     torch.set_num_threads(1)
     rows = [measure(model_type) for model_type in EVERY]
-    write("families", table(HEADER, (row.cells() for row in rows)))
+    write("families", f"{count()}\n\n{table(HEADER, (row.cells() for row in rows))}")
     wrong = [(name, each[0], f"{error_of(name):.1g}") for name, each in WRONG.items()]
     write("wrong", table(("left out or misplaced", "model", "error"), wrong))
 

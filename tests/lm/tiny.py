@@ -15,7 +15,7 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "decoder_ffn_dim"), 48),
     **dict.fromkeys(("max_position_embeddings", "n_positions", "max_seq_len"), 64),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
-    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 24),
+    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size"), 24),
     **dict.fromkeys(
         ("state_size", "mamba_d_state", "ssm_state_size", "time_step_rank", "qk_rope_head_dim", "rotary_dim"), 4
     ),
@@ -44,20 +44,49 @@ SIZES: dict[str, Any] = {
 }
 
 _LOCAL = {"layer_types": ["sliding_attention", "full_attention"]}
+_LINEAR = {"layer_types": ["linear_attention", "full_attention"]}
+_SHARED = {"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid"] * 2}
 _DENSE_FIRST = {"mlp_only_layers": [0]}
 OWN: dict[str, dict[str, Any]] = {
     "big_bird": {"attention_type": "original_full"},  # as it would choose itself for so few tokens, changing itself
     "cohere2": _LOCAL,
     "exaone4": _LOCAL,
     "gemma3_text": _LOCAL,
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0},
+        "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "falcon_h1": {"mamba_d_ssm": 64},
+    "gemma3n_text": {**_LOCAL, "num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0, 0.0]},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 4},
     "jamba": {"num_hidden_layers": 5, "attn_layer_period": 3, "attn_layer_offset": 1},
     "lfm2": {"full_attn_idxs": [1]},
+    "lfm2_moe": {
+        "num_hidden_layers": 4,
+        "layer_types": ["conv", "full_attention"] * 2,
+        "num_dense_layers": 2,
+    },
+    "bamba": {"attn_layer_indices": [1]},
+    "granitemoehybrid": _LINEAR,
+    "minimax": _LINEAR,
+    "kimi_linear": _LINEAR,
+    "bailing_hybrid": _LINEAR,
+    "nemotron_h": {
+        "num_hidden_layers": 4,
+        "layers_block_type": ["linear_attention", "full_attention", "mlp", "moe"],
+    },
     "mamba2": {"head_dim": 16},
     "olmo3": _LOCAL,
     "qwen2_moe": _DENSE_FIRST,
     "qwen3_moe": _DENSE_FIRST,
     "qwen3_next": {"num_hidden_layers": 4, "full_attention_interval": 2, "mlp_only_layers": [0, 1]},
+    "qwen3_5_text": {"full_attention_interval": 2},
+    "qwen3_5_moe_text": {"full_attention_interval": 2},
     "recurrent_gemma": {"num_hidden_layers": 3},
+    "xmod": {"default_language": "en_XX"},
+    "zamba": {**_SHARED, "attention_hidden_size": 64},
+    "zamba2": _SHARED,
+    "zaya": {"num_experts_per_tok": 1},
 }
 """What single types need otherwise, so that every kind of layer that they have is there."""
 
