@@ -1,6 +1,6 @@
 """The families of `transformers`, as data.
 
-Model types whose wiring hangs on a switch of their configuration (`gpt_neox`, `falcon`, `opt`, `stablelm`) are left out:
+Model types whose wiring hangs on a switch of their configuration (`bloom`, `gpt_neox`, `falcon`, `opt`, `stablelm`) are left out:
 what is not here is guessed from the model at hand and proven on it.
 """
 
@@ -9,12 +9,12 @@ import attrs
 from ctxblocks import BlockSpec, FamilySpec
 from ctxblocks_transformers._wirings import (
     ATTENTION,
-    BLOOM,
     BRANCH_NORM,
     FALCON_H1,
     FUSED,
     GPT2,
     GPTJ,
+    GRANITE_DENSE,
     GRANITE_MIXTURE,
     GRANITE_SHARED,
     GRIFFIN,
@@ -26,6 +26,8 @@ from ctxblocks_transformers._wirings import (
     LFM2_ATTENTION,
     LFM2_MIXTURE,
     LINEAR,
+    LLAMA4,
+    LLAMA4_MIXTURE,
     MAMBA,
     MINIMAX,
     MIXTURE,
@@ -78,6 +80,7 @@ FAMILIES: tuple[FamilySpec, ...] = (
     ),
     _family("olmo2", "olmo2 olmo3 exaone4", _MODEL, BRANCH_NORM),
     _family("granite", "granite", _MODEL, attrs.evolve(PRE_NORM, scale="residual_multiplier")),
+    _family("llama4", "llama4_text", _MODEL, LLAMA4_MIXTURE, LLAMA4),
     _family("granite-mixture", "granitemoe", _MODEL, GRANITE_MIXTURE),
     _family("granite-shared", "granitemoeshared", _MODEL, GRANITE_SHARED, GRANITE_MIXTURE),
     _family("mixture", "mixtral qwen3_moe olmoe minimax_m2 mimo_v2_flash", _MODEL, MIXTURE, PRE_NORM),
@@ -127,7 +130,6 @@ FAMILIES: tuple[FamilySpec, ...] = (
     ),
     _family("gpt2", "gpt2 gpt_bigcode", "transformer.h", GPT2),
     _family("gptj", "gptj codegen", "transformer.h", GPTJ),
-    _family("bloom", "bloom", "transformer.h", BLOOM),
     _family("mpt", "mpt", "transformer.blocks", MPT),
     _family("griffin", "recurrent_gemma", _MODEL, GRIFFIN, GRIFFIN_ATTENTION),
     _family("mamba", "mamba mamba2 falcon_mamba", "backbone.layers", MAMBA),
@@ -143,6 +145,8 @@ FAMILIES: tuple[FamilySpec, ...] = (
         _MODEL,
         attrs.evolve(GRANITE_SHARED, mixer="mamba", projection="mamba.out_proj"),
         GRANITE_SHARED,
+        attrs.evolve(GRANITE_DENSE, mixer="mamba", projection="mamba.out_proj"),
+        GRANITE_DENSE,
     ),
     _family(
         "jamba",

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ctxblocks import ArgumentError, BlockSpec, FamilySpec
 
 ROWS, COLUMNS = "rows", "columns"
+TRANSPOSED = ("Conv1D", "Llama4TextExperts")
+"""Classes of modules that store matrices with inputs as rows and do not say so."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,7 @@ class BlockView:
         found = resolve(self.layer, path)
         module = self.module(path)
         name = "weight" if isinstance(found, nn.Module) else path.rpartition(".")[2]
-        transposed = getattr(module, "is_transposed", False) or type(module).__name__ == "Conv1D"
+        transposed = getattr(module, "is_transposed", False) or type(module).__name__ in TRANSPOSED
         biases = [bias for bias in ("bias", f"{name}_bias") if getattr(module, bias, None) is not None]
         return Weights(path, module, name, COLUMNS if transposed else ROWS, biases[0] if biases else None)
 

@@ -42,6 +42,22 @@ SHARED_EXPERTS = attrs.evolve(
     last=("mlp.experts.down_proj", "mlp.shared_experts.down_proj"),
 )
 LINEAR = {"mixer": "linear_attn", "projection": "linear_attn.out_proj"}
+LLAMA4 = attrs.evolve(
+    PRE_NORM,
+    network="feed_forward",
+    readers=("feed_forward.gate_proj", "feed_forward.up_proj"),
+    last="feed_forward.down_proj",
+)
+LLAMA4_MIXTURE = attrs.evolve(
+    LLAMA4,
+    readers=(
+        "feed_forward.router",
+        "feed_forward.experts.gate_up_proj",  # of z times its gate
+        "feed_forward.shared_expert.gate_proj",
+        "feed_forward.shared_expert.up_proj",
+    ),
+    last=("feed_forward.experts.down_proj", "feed_forward.shared_expert.down_proj"),
+)
 GRANITE_MIXTURE = attrs.evolve(
     PRE_NORM,
     network="block_sparse_moe",
@@ -55,6 +71,9 @@ GRANITE_SHARED = attrs.evolve(
     last=(*GRANITE_MIXTURE.last, "shared_mlp.output_linear"),
     source="post_attention_layernorm",
 )
+GRANITE_DENSE = attrs.evolve(
+    GRANITE_MIXTURE, network="shared_mlp", readers="shared_mlp.input_linear", last="shared_mlp.output_linear"
+)
 GPT2 = BlockSpec(
     wiring="pre-norm",
     mixer="attn",
@@ -66,15 +85,6 @@ GPT2 = BlockSpec(
 )
 GPTJ = BlockSpec(
     wiring="parallel", mixer="attn", projection="attn.out_proj", network="mlp", readers="mlp.fc_in", last="mlp.fc_out"
-)
-BLOOM = BlockSpec(
-    wiring="pre-norm",
-    mixer="self_attention",
-    projection="self_attention.dense",
-    network="mlp",
-    readers="mlp.dense_h_to_4h",
-    last="mlp.dense_4h_to_h",
-    bypass="post_attention_layernorm",
 )
 MPT = BlockSpec(
     wiring="pre-norm",

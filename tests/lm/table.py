@@ -27,11 +27,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "language-models.md"
 TYPES = sorted(name for family in FAMILIES for name in family.models)
 # fmt: off
 GUESSED = [
-    "afmoe", "aria_text", "axk2", "beam", "bert", "bert-generation", "big_bird", "biogpt", "camembert",
+    "afmoe", "aria_text", "axk2", "beam", "bert", "bert-generation", "big_bird", "biogpt", "bloom", "camembert",
     "cohere2_moe", "ctrl", "data2vec-text", "dbrx", "deepseek_v4", "dots3_note_text", "electra", "ernie",
     "ernie4_5_moe", "falcon", "flint", "gemma3n_text", "gemma4_text", "git", "gpt_neo", "gpt_neox",
     "gpt_neox_japanese", "granite_swa", "granitemoe_swa", "hunyuan_v1_moe", "hy_v3", "hy_v4", "hyperclovax",
-    "iquestcoder", "kolibri1", "lfm3", "llama4_text", "megatron-bert", "mellum", "minimax_m3_vl_text",
+    "iquestcoder", "kolibri1", "lfm3", "megatron-bert", "mellum", "minimax_m3_vl_text",
     "modernbert-decoder", "openai-gpt", "opt", "qwen4_exp_text", "rembert", "roberta", "roberta-prelayernorm",
     "roc_bert", "roformer", "stablelm", "xlm-roberta", "xlm-roberta-xl", "xmod", "zaya",
 ]

@@ -75,6 +75,7 @@ OWN: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 4,
         "layers_block_type": ["linear_attention", "full_attention", "mlp", "moe"],
     },
+    "llama4_text": {"moe_layers": [1], "intermediate_size_mlp": 48},
     "mamba2": {"head_dim": 16},
     "olmo3": _LOCAL,
     "qwen2_moe": _DENSE_FIRST,
