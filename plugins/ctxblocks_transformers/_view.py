@@ -113,7 +113,11 @@ def view_of(model: nn.Module, family: FamilySpec) -> ModelView:
     Raises:
         ArgumentError: the list of layers is not there, or a layer fits no specification.
     """
-    layers = resolve(model, family.layers)
+    path = family.layers
+    layers = resolve(model, path)
+    if layers is None:  # a model without a head is the head's first attribute
+        path = path.partition(".")[2]
+        layers = resolve(model, path) if path else None
     if not isinstance(layers, nn.ModuleList | nn.Sequential):
         raise ArgumentError(
             f"model: {type(model).__name__} has no list of layers at {family.layers!r}, needs one for the family "
@@ -127,7 +131,7 @@ def view_of(model: nn.Module, family: FamilySpec) -> ModelView:
                 f"model: layer {index} ({type(layer).__name__}) fits no block of the family {family.name!r}; "
                 f"pass family=guess(model), or a FamilySpec of your own"
             )
-        blocks.append(BlockView(index, f"{family.layers}.{index}", layer, spec))
+        blocks.append(BlockView(index, f"{path}.{index}", layer, spec))
     return ModelView(model, family, tuple(blocks))
 
 

@@ -110,6 +110,11 @@ def tiny(model_type: str, dtype: torch.dtype = torch.float64, seed: int = 0, **o
     """A random model; norms, biases and gains are drawn too, since errors hide behind ones and zeros."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config_of(model_type, **options), experts_implementation="eager")
+    return randomise(model, seed).to(dtype).eval()
+
+
+def randomise(model: Any, seed: int) -> Any:
+    """Noise on every parameter, and on the buffers that scale or shift."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -118,7 +123,7 @@ def tiny(model_type: str, dtype: torch.dtype = torch.float64, seed: int = 0, **o
         for name, buffer in model.named_buffers():
             if name.endswith(("_scalar", "_bias")):
                 buffer.add_(torch.randn(buffer.shape, generator=generator).to(buffer.dtype) * 0.3)
-    return model.to(dtype).eval()
+    return model
 
 
 def prompt(length: int = 7, seed: int = 0) -> torch.Tensor:  # (1, length)
