@@ -76,6 +76,8 @@ def test_a_wrong_guess_is_not_used() -> None:
     (block,) = guess(model).blocks
     wrong = attrs.evolve(guess(model), blocks=(attrs.evolve(block, bypass="mlp"),))
     assert [spec.wiring for spec in proven(model, wrong).blocks] == ["mixer-only"]
+    elsewhere = attrs.evolve(guess(model), blocks=(attrs.evolve(block, projection="self_attn.q_proj"),))
+    assert proven(model, elsewhere).blocks == (attrs.evolve(block, projection=""),)
     hopeless = attrs.evolve(wrong, blocks=(attrs.evolve(block, bypass="mlp", projection="self_attn.q_proj"),))
     with pytest.raises(ArgumentError, match=r"off by 'network' where the context does .* off by 'out-proj'"):
         proven(model, hopeless)
