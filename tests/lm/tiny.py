@@ -26,6 +26,8 @@ SIZES: dict[str, Any] = {
         ("kv_lora_rank", "qk_nope_head_dim", "v_head_dim", "linear_key_head_dim", "linear_value_head_dim"), 8
     ),
     **dict.fromkeys(("residual_multiplier", "embedding_multiplier", "logits_scaling"), 0.7),
+    **dict.fromkeys(("hidden_size_per_layer_input", "laurel_rank"), 8),
+    "vocab_size_per_layer_input": 61,
     "word_embed_proj_dim": 32,
     "num_key_value_heads": 2,
     "linear_num_key_heads": 2,
@@ -58,6 +60,9 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "falcon_h1": {"mamba_d_ssm": 64},
     "gemma3n_text": {**_LOCAL, "num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0, 0.0]},
+    "git": {
+        "vision_config": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    },
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 4},
     "jamba": {"num_hidden_layers": 5, "attn_layer_period": 3, "attn_layer_offset": 1},
     "lfm2": {"full_attn_idxs": [1]},
