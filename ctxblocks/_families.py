@@ -38,6 +38,9 @@ class BlockSpec:
         branch: the norm that the network's output goes through before it is added; "" where there is none.
         inner: the module whose output takes the shift, inside the last norm of `"post-norm"`; "" is the layer's output.
         scale: an attribute of the layer that multiplies both branches, such as `"residual_multiplier"`.
+        gain: an attribute of the layer that multiplies `r` where the network's output is added, one number or one for
+            each channel; "" where `r` is added as it is.
+        source: the module that puts out `z`, where more than one module of the layer is given it; "" where only `network` is.
     """
 
     wiring: str = attrs.field()
@@ -50,6 +53,8 @@ class BlockSpec:
     branch: str = ""
     inner: str = ""
     scale: str = ""
+    gain: str = ""
+    source: str = ""
 
     @wiring.validator
     def _check_wiring(self, attribute: Any, value: str) -> None:
@@ -58,7 +63,7 @@ class BlockSpec:
 
     def paths(self) -> tuple[str, ...]:
         """Every path that must exist in a layer of this kind."""
-        single = (self.mixer, self.projection, self.network, self.bypass, self.branch, self.inner)
+        single = (self.mixer, self.projection, self.network, self.bypass, self.branch, self.inner, self.source)
         return tuple(path for path in (*single, *self.readers, *self.last) if path)
 
 

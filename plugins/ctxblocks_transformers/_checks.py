@@ -104,17 +104,19 @@ def staying(length: int, keep: Sequence[int] | None, query: int) -> list[int]:
     return sorted(set(chosen))
 
 
+def first_position(model: nn.Module) -> int:
+    """The number of the first token's position: models after RoBERTa keep rows for padding, and begin behind its number."""
+    for name, module in model.named_modules():
+        padding: Any = getattr(module, "padding_idx", None)
+        table = name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+        if padding is not None and (table or hasattr(module, "create_position_ids_from_input_ids")):
+            return int(padding) + 1
+    return 0
+
+
 def accepted(model: nn.Module) -> set[str]:
     """The names of the arguments that a model's forward takes."""
     return set(inspect.signature(model.forward).parameters)
-
-
-def first_position(model: nn.Module) -> int:
-    """The number that a model gives its first token's position: 0, or where a row is kept for padding, the one after."""
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            return module.padding_idx + 1
-    return 0
 
 
 def _positions(model: Any) -> int | None:

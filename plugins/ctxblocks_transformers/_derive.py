@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ctxblocks import ContextOperator, ImplicitUpdate, Solver
 from ctxblocks_transformers._hooks import Hooks, rows
-from ctxblocks_transformers._reads import NETWORK, PROJECTION, BlockReads, SiteView, outputs_of
+from ctxblocks_transformers._reads import NETWORK, BlockReads, SiteView, outputs_of
 from ctxblocks_transformers._view import ModelView
 
 
@@ -58,7 +58,7 @@ class _Measured:
         if self.site.block.spec.wiring == "parallel" and self.site.site == NETWORK:
             hooks.after(self.site.block.module(self.site.block.spec.mixer), self._shift_only)
         else:
-            hooks.before(entry(self.site), self._measure)
+            self.site.at_entry(hooks, self._measure)
         if self.site.site == NETWORK:
             hooks.after(shifted(self.site), self._shift)
 
@@ -86,12 +86,6 @@ class _Measured:
 
     def _shift(self, x: Tensor) -> Tensor:
         return shift_rows(x, self.all.shift)
-
-
-def entry(site: SiteView) -> Any:
-    """The module that is given what the site's dense layers read."""
-    spec = site.block.spec
-    return site.block.module(spec.projection if site.site == PROJECTION else spec.network)
 
 
 def shifted(site: SiteView) -> Any:

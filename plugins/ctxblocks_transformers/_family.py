@@ -7,6 +7,7 @@ import torch
 
 from ctxblocks import ArgumentError, Augmented, BlockSpec, FamilySpec, registry
 from ctxblocks_transformers._guess import guess, probe_tokens
+from ctxblocks_transformers._model_update import evaluation
 from ctxblocks_transformers._view import view_of
 
 PROOF = 2000.0
@@ -28,22 +29,37 @@ def family_of(model: Any) -> FamilySpec:
 
 
 def proven(model: Any, family: FamilySpec) -> FamilySpec:
-    """The family, or its second site alone where the first fails, if the identity holds with it on a few tokens.
+    """The family as far as the identity holds with it on a few tokens.
+
+    Where it holds at the networks alone, the mixers' output projections are left out; where at these alone, the networks.
 
     Raises:
         ArgumentError: it holds with neither.
     """
     second = attrs.evolve(family, blocks=tuple(_mixers_only(spec) for spec in family.blocks))
-    reasons = []
-    for candidate, name in ((family, "network"), (second, "out-proj")):
-        error, effect = deviation(model, candidate)
-        if effect > 0 and error <= min(round_off(model.dtype), SHARE * effect):
-            return candidate
-        reasons.append(f"{error:.2g} off by {name!r} where the context does {effect:.2g}")
+    first, reasons = _passes(model, family, "network")
+    other = False
+    if all(spec.projection for spec in family.blocks if spec.mixer):
+        other, more = _passes(model, second, "out-proj")
+        reasons += f"; {more}"
+    if first and not other:
+        return attrs.evolve(family, blocks=tuple(attrs.evolve(spec, projection="") for spec in family.blocks))
+    if first or other:
+        return family if first else second
     raise ArgumentError(
         f"model: {type(model).__name__} ({model.config.model_type!r}) is of no registered family and its wiring was guessed "
-        f"wrongly: {'; '.join(reasons)}; pass family=FamilySpec(…)"
+        f"wrongly: {reasons}; pass family=FamilySpec(…)"
     )
+
+
+def _passes(model: Any, family: FamilySpec, name: str) -> tuple[bool, str]:
+    """Whether the identity holds up to round-off, and by how much it does not."""
+    try:
+        error, effect = deviation(model, family)
+    except (IndexError, RuntimeError) as failure:  # of torch: rows of another number or width than the layer's
+        return False, f"{name!r} does not fit ({failure})"
+    fine = effect > 0 and error <= min(round_off(model.dtype), SHARE * effect)
+    return fine, f"{error:.2g} off by {name!r} where the context does {effect:.2g}"
 
 
 def round_off(dtype: torch.dtype) -> float:
@@ -52,12 +68,13 @@ def round_off(dtype: torch.dtype) -> float:
     return HALF * torch.finfo(dtype).eps if half else PROOF * torch.finfo(torch.float32).eps
 
 
-def deviation(model: Any, family: FamilySpec, site: str = "network") -> tuple[float, float]:
+def deviation(model: Any, family: FamilySpec) -> tuple[float, float]:
     """Error and effect of removing all but the last of a few tokens, relative to the largest output."""
     from ctxblocks_transformers._transfer import remove
 
     tokens = probe_tokens(model, 6)
-    report = remove(view_of(model, family), tokens, [5], 5, site, Augmented()).report
+    with evaluation(model), torch.no_grad():
+        report = remove(view_of(model, family), tokens, [5], 5, "network", Augmented()).report
     return report.relative, report.effect / report.size
 
 

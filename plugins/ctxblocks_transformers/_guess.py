@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks import ArgumentError, BlockSpec, FamilySpec
-from ctxblocks_transformers._model_update import inputs_of
-from ctxblocks_transformers._tracing import Call, alike, rows_among, trace
+from ctxblocks_transformers._joining import factor_of_sum, joined
+from ctxblocks_transformers._model_update import evaluation, inputs_of
+from ctxblocks_transformers._tracing import Call, alike, moved, rows_among, trace
 
 _LAST_NAMES = ("down", "w2", "c_proj", "wo", "fc2", "dense_4h_to_h")
 LENGTH = 6
@@ -25,10 +26,11 @@ def guess(model: Any) -> FamilySpec:
     listed: Sequence[nn.Module] = list(model.get_submodule(layers))
     inputs = inputs_of(model, probe_tokens(model, LENGTH), torch.arange(LENGTH))
     kinds: dict[tuple[str, ...], BlockSpec] = {}
-    for layer in listed:
-        kind = tuple(sorted(f"{path}:{type(module).__name__}" for path, module in layer.named_modules()))
-        if kind not in kinds:
-            kinds[kind] = _wiring(trace(model, layer, inputs), trace(model, layer, inputs, perturb=True), layer)
+    with evaluation(model), torch.no_grad():
+        for layer in listed:
+            kind = tuple(sorted(f"{path}:{type(module).__name__}" for path, module in layer.named_modules()))
+            if kind not in kinds:
+                kinds[kind] = _wiring(trace(model, layer, inputs), trace(model, layer, inputs, perturb=True), layer)
     specs = sorted(dict.fromkeys(kinds.values()), key=lambda spec: -len(spec.paths()))
     return FamilySpec(
         name=f"guessed-{model.config.model_type}", models=(model.config.model_type,), layers=layers, blocks=tuple(specs)
@@ -58,15 +60,15 @@ def _layers_path(model: Any) -> str:
     return path
 
 
-def _wiring(calls: Mapping[str, Call], moved: Mapping[str, Call], layer: nn.Module) -> BlockSpec:
+def _wiring(calls: Mapping[str, Call], changed: Mapping[str, Call], layer: nn.Module) -> BlockSpec:
     """One layer, from its calls on two inputs that differ in all tokens but the last."""
     whole = calls[""]
-    mixer = _mixer(calls, moved)
-    inside = f"{mixer}." if mixer else None
-    linear = [c for c in calls.values() if c.path and not _within(c.path, mixer) and _weights(c)]
-    projection = _projection(calls, mixer) if mixer else ""
+    mixers = _mixers(calls, changed)
+    mixer = mixers[0] if mixers else ""
+    linear = [c for c in calls.values() if c.path and _weights(c) and not any(_within(c.path, m) for m in mixers)]
+    projection = _projection(calls, mixer) if len(mixers) == 1 else ""
     if not linear:
-        if inside is None:
+        if not mixer:
             raise ArgumentError(f"model: found neither a mixer nor a network in {type(layer).__name__}")
         return BlockSpec(wiring="mixer-only", mixer=mixer, projection=projection)
     first = linear[0]
@@ -86,37 +88,61 @@ def _wiring(calls: Mapping[str, Call], moved: Mapping[str, Call], layer: nn.Modu
     }
     if not mixer:
         return BlockSpec(wiring="network-only", **common)
-    if torch.equal(z[-1], moved[network].given[-1]):
-        return BlockSpec(wiring="parallel", **common, scale=_scale(layer))
-    bypass = norm.path if norm is not None else ""
-    return _joined(whole, calls, common, bypass, layer)
+    if torch.equal(z[-1], changed[network].given[-1]):
+        branches = (calls[mixer].put, _network_put(calls, common))
+        scale = factor_of_sum(layer, whole.put, whole.given, branches)
+        return BlockSpec(wiring="parallel", **common, scale=scale)
+    return _sequential(layer, calls, common, norm)
 
 
-def _joined(whole: Call, calls: Mapping[str, Call], common: dict[str, Any], bypass: str, layer: nn.Module) -> BlockSpec:
-    """How the network's output is added to what bypasses it."""
-    z, out, put = calls[common["network"]].given, whole.put, calls[common["network"]].put
-    if common["last"] and not alike(out, put):
-        put = next((calls[path].put for path in common["last"] if path in calls), put)
+def _sequential(layer: nn.Module, calls: Mapping[str, Call], common: dict[str, Any], norm: Call | None) -> BlockSpec:
+    """A block whose network reads the mixer's output: how its own is added to what bypasses it."""
+    z, out, put = calls[common["network"]].given, calls[""].put, _network_put(calls, common)
     after = [c for c in calls.values() if c.path and c.given.shape == out.shape]
     closing = next((c for c in after if alike(c.put, out) and alike(c.given, z + put)), None)
     if closing is not None:
         inner = next((c.path for c in calls.values() if c.path and c.put.shape == put.shape and alike(c.put, put)), "")
         return BlockSpec(wiring="post-norm", **common, inner=inner)
-    behind = [c.path for c in after if alike(c.given, put) and _norm(c, common["mixer"])]
-    branch = next((path for path in behind if path not in common["readers"]), "")
-    wiring = ("sandwich" if branch else "pre-norm") if bypass else "branch-norm"
-    return BlockSpec(wiring=wiring, **common, bypass=bypass, branch=branch, scale=_scale(layer))
+    beside = _beside(calls, common, norm)
+    behind = [c for c in after if alike(c.given, put) and _norm(c, common["mixer"]) and c.path not in common["readers"]]
+    branches = {c.path: c.put for c in behind[:1]} | {common["network"]: put}
+    if beside:
+        branches = {"": put + sum(c.put for c in beside)}
+    bypasses = {norm.path: norm.given} if norm is not None else {}
+    how = joined(layer, calls, {**bypasses, "": z}, branches) or {"bypass": norm.path if norm is not None else ""}
+    branch = behind[0].path if behind else ""
+    wiring = ("sandwich" if branch else "pre-norm") if how["bypass"] else "branch-norm"
+    source = how["bypass"] if beside else ""
+    return BlockSpec(wiring=wiring, **common, branch=branch, source=source, **how)
 
 
-def _mixer(calls: Mapping[str, Call], moved: Mapping[str, Call]) -> str:
-    """The outermost module whose output at the last token moves although what it was given there does not."""
+def _network_put(calls: Mapping[str, Call], common: dict[str, Any]) -> Tensor:
+    """What the network puts out: of one whose last layer stands outside its module, that layer's output."""
+    network = common["network"]
+    if any(_within(path, network) for path in common["last"]):
+        return calls[network].put
+    return next((calls[path].put for path in common["last"] if path in calls), calls[network].put)
+
+
+def _beside(calls: Mapping[str, Call], common: dict[str, Any], norm: Call | None) -> list[Call]:
+    """Other modules of the layer that read `z` as it comes from a norm, and put out as much."""
+    if norm is None:
+        return []
+    top = [c for c in calls.values() if c.path and "." not in c.path and c.given.shape == norm.put.shape == c.put.shape]
+    own = (common["network"], common["mixer"], norm.path)
+    return [c for c in top if torch.equal(c.given, norm.put) and not any(_within(path, c.path) for path in own)]
+
+
+def _mixers(calls: Mapping[str, Call], changed: Mapping[str, Call]) -> list[str]:
+    """The outermost modules whose output at the last token moves although what they were given there does not."""
+    found: list[str] = []
     for path in sorted(calls, key=lambda path: path.count(".")):
-        if not path or path not in moved:
+        if not path or path not in changed or any(_within(path, outer) for outer in found):
             continue
-        before, after = calls[path], moved[path]
-        if torch.equal(before.given[-1], after.given[-1]) and not torch.equal(before.put[-1], after.put[-1]):
-            return path
-    return ""
+        before, after = calls[path], changed[path]
+        if torch.equal(before.given[-1], after.given[-1]) and moved(before.put[-1], after.put[-1]):
+            found.append(path)
+    return found
 
 
 def _projection(calls: Mapping[str, Call], mixer: str) -> str:
@@ -174,10 +200,6 @@ def _norm(call: Call, mixer: str) -> bool:
         and call.given.shape == call.put.shape
         and not alike(call.given, call.put)
     )
-
-
-def _scale(layer: nn.Module) -> str:
-    return "residual_multiplier" if isinstance(getattr(layer, "residual_multiplier", None), float) else ""
 
 
 def _within(path: str, outer: str) -> bool:

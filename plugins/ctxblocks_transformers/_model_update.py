@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, ShapeError
 from ctxblocks_transformers._checks import accepted, first_position
-from ctxblocks_transformers._derive import entry, on, patched, shift_rows, shifted
+from ctxblocks_transformers._derive import on, patched, shift_rows, shifted
 from ctxblocks_transformers._difference import Difference, difference, refuse_inert
 from ctxblocks_transformers._hooks import Hooks
 from ctxblocks_transformers._reads import SiteView, outputs_of
@@ -208,7 +208,7 @@ class Application:
 def put(hooks: Hooks, site: SiteView, update: ImplicitUpdate) -> None:
     """One block's update, in place for as long as the hooks are."""
     if site.block.spec.wiring != "parallel" or site.site != "network":
-        hooks.before(entry(site), lambda x: patched(x, on(x.device, update).operator))
+        site.at_entry(hooks, lambda x: patched(x, on(x.device, update).operator))
     if update.shift is not None:
         hooks.after(shifted(site), lambda x: shift_rows(x, on(x.device, update).shift))
 

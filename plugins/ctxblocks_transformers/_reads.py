@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ctxblocks_transformers._hooks import Hooks, rows
+from ctxblocks import ArgumentError
+from ctxblocks_transformers._hooks import Change, Hooks, rows
 from ctxblocks_transformers._view import BlockView, ModelView, Weights
 
 NETWORK, PROJECTION = "network", "out-proj"
@@ -18,7 +19,7 @@ class BlockReads:
     """What one block read of every token.
 
     Attributes:
-        entered: `h (tokens, d)`, what the layer was given.
+        entered: `h (tokens, d)`, what the layer was given; of several streams all, one after the other.
         z: `(tokens, d)`, what the site's dense layers read; None where the block has no such site.
         bypass: `r (tokens, d)`; of a parallel block the mixer's output; None at the second site.
         simple: whether the network puts out one tensor, as wide as the layer.
@@ -46,7 +47,7 @@ class SiteView:
         """Record what the block reads of some tokens whenever the model is called."""
 
         def entered(x: Tensor) -> None:
-            reads.entered = _picked(x, tokens)
+            reads.entered = _picked(by_token(x), tokens)
 
         def read(x: Tensor) -> None:
             reads.z = _picked(x, tokens)
@@ -63,7 +64,15 @@ class SiteView:
         if self.site == NETWORK:
             self.watch_bypass(hooks, reads, tokens)
             if self.block.spec.wiring != "parallel":
-                hooks.before(self.block.module(self.block.spec.network), read)
+                self.at_entry(hooks, read)
+
+    def at_entry(self, hooks: Hooks, change: Change) -> None:
+        """Call `change` with what the site's dense layers read; what it returns takes its place."""
+        spec = self.block.spec
+        if self.site == NETWORK and spec.source:
+            hooks.after(self.block.module(spec.source), change)
+        else:
+            hooks.before(self.block.module(spec.projection if self.site == PROJECTION else spec.network), change)
 
     def readers(self) -> list[Weights]:
         """The weights that the update changes."""
@@ -76,7 +85,8 @@ class SiteView:
         spec = self.block.spec
 
         def bypass(x: Tensor) -> None:
-            reads.bypass = _picked(x, tokens)
+            found = _picked(x, tokens)
+            reads.bypass = found * self.block.gain if spec.gain else found
 
         if spec.wiring == "parallel":
             scale = self.block.scale
@@ -92,7 +102,17 @@ def _picked(x: Tensor, tokens: slice | Tensor) -> Tensor:
 
 
 def sites_of(view: ModelView, site: str) -> tuple[SiteView, ...]:
-    """The site of every block: the one asked for, and the second one in blocks without a network."""
+    """The site of every block: the one asked for, and the second one in blocks without a network.
+
+    Raises:
+        ArgumentError: a block's mixer has no output projection that an update could be put on.
+    """
+    for block in view.blocks:
+        if _site(block, site) == PROJECTION and not block.spec.projection:
+            raise ArgumentError(
+                f"site: got 'out-proj', needs 'network' for {view.model.config.model_type!r}: the mixer of layer "
+                f"{block.index}, {block.spec.mixer!r}, has no one output projection that reads a token at a time"
+            )
     return tuple(SiteView(block, _site(block, site)) for block in view.blocks)
 
 
@@ -104,6 +124,13 @@ def observe(view: ModelView, sites: tuple[SiteView, ...], inputs: Mapping[str, A
             site.watch(hooks, reads)
         output = view.model(**inputs)
     return found, outputs_of(output)
+
+
+def by_token(x: Tensor) -> Tensor:  # (1, tokens, …, d) or (…, 1, tokens, d) -> (tokens, …)
+    """One row for each token: of a layer with several streams all of them, wherever their axis is."""
+    if x.dim() < 4 or 1 not in x.shape[:-2]:
+        return rows(x)
+    return x.movedim(x.shape.index(1) + 1, 0).flatten(1)
 
 
 def outputs_of(result: Any) -> Tensor:  # (tokens, …)

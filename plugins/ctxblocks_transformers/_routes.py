@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ctxblocks import ArgumentError
 from ctxblocks_transformers._base_pass import body
 from ctxblocks_transformers._checks import accepted
 from ctxblocks_transformers._copies import MASK, SELF_SLOT, CopiesRun, NoCopiesError, copies
@@ -135,9 +136,18 @@ def _watched(view: ModelView, sites: Sequence[SiteView], tokens: slice | Tensor,
     found = [BlockReads() for _ in sites]
     with Hooks() as hooks:
         for site, reads in zip(sites, found, strict=True):
+            hooks.before(site.block.layer, _check_streams)
             site.watch(hooks, reads, tokens)
         run()
     return found
+
+
+def _check_streams(x: Tensor) -> None:
+    if x.dim() != 3:
+        raise ArgumentError(
+            f"model: a layer is given shape {tuple(x.shape)}, needs (batch, tokens, d) for a trace; of a model with several "
+            f"streams take transfer_model, prefix by prefix"
+        )
 
 
 def _some(reads: BlockReads, rows: slice) -> BlockReads:

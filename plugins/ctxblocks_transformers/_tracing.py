@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ctxblocks import ArgumentError
 from ctxblocks_transformers._hooks import Hooks, rows
 
 
@@ -32,16 +33,27 @@ def trace(model: nn.Module, layer: nn.Module, inputs: Mapping[str, Any], perturb
     """The calls of all modules of a layer in the order in which they ended, by path.
 
     With `perturb` the layer is given other numbers for every token but the last.
+
+    Raises:
+        ArgumentError: the layer is called more than once, so that one change of its weights acts at several depths.
     """
     given: dict[str, Tensor] = {}
     calls: dict[str, Call] = {}
     with torch.no_grad(), Hooks() as hooks:
         if perturb:
-            hooks.before(layer, _perturbed)
+            length = inputs["input_ids"].shape[1]
+            hooks.before(layer, lambda x: _perturbed(x, x.shape.index(length)))
         for path, module in layer.named_modules():
             if not isinstance(module, nn.ModuleList):
                 hooks.enter_context(_watched(path, module, given, calls))
+        counted: list[Tensor] = []
+        hooks.before(layer, counted.append)
         model(**inputs)
+    if len(counted) > 1:
+        raise ArgumentError(
+            f"model: {type(model).__name__} calls a layer {len(counted)} times in one pass, needs once, since a change of its "
+            f"weights would act every time"
+        )
     return calls
 
 
@@ -70,18 +82,27 @@ def _watched(path: str, module: nn.Module, given: dict[str, Tensor], calls: dict
             handle.remove()
 
 
-def _perturbed(x: Tensor) -> Tensor:
-    changed = x.clone()
-    changed[..., :-1, :] = changed[..., :-1, :].flip(-1) + x.abs().mean()
-    return changed
+def _perturbed(x: Tensor, axis: int) -> Tensor:
+    others = x.narrow(axis, 0, x.shape[axis] - 1)
+    return torch.cat([others.flip(-1) + x.abs().mean(), x.narrow(axis, -1, 1)], axis)
 
 
 def alike(a: Tensor, b: Tensor) -> bool:
-    """Whether two tables of rows agree up to round-off."""
+    """Whether two tables of rows agree up to round-off: of a half type a few units, since it has few."""
     if a.shape != b.shape:
         return False
+    units = 4 if a.dtype in (torch.bfloat16, torch.float16) else 1000
+    return _apart(a, b) <= units * torch.finfo(a.dtype).eps
+
+
+def moved(a: Tensor, b: Tensor) -> bool:
+    """Whether two rows differ by more than float32's round-off, in which experts compute on tokens in another order."""
+    return _apart(a, b) > max(100 * torch.finfo(torch.float32).eps, 4 * torch.finfo(a.dtype).eps)
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
     size = float(torch.maximum(a.abs().max(), b.abs().max()))
-    return bool((a.double() - b.double()).abs().max() <= 1000 * torch.finfo(a.dtype).eps * size)
+    return float((a.double() - b.double()).abs().max()) / size if size else 0.0
 
 
 def rows_among(some: Tensor, every: Tensor) -> bool:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ctxblocks import ArgumentError, BlockSpec, FamilySpec
 
 ROWS, COLUMNS = "rows", "columns"
+TRANSPOSED = ("Conv1D", "Llama4TextExperts")
+"""Classes of modules that store matrices with inputs as rows and do not say so."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,7 @@ class BlockView:
         found = resolve(self.layer, path)
         module = self.module(path)
         name = "weight" if isinstance(found, nn.Module) else path.rpartition(".")[2]
-        transposed = getattr(module, "is_transposed", False) or type(module).__name__ == "Conv1D"
+        transposed = getattr(module, "is_transposed", False) or type(module).__name__ in TRANSPOSED
         biases = [bias for bias in ("bias", f"{name}_bias") if getattr(module, bias, None) is not None]
         return Weights(path, module, name, COLUMNS if transposed else ROWS, biases[0] if biases else None)
 
@@ -88,6 +90,12 @@ class BlockView:
     def scale(self) -> float:
         """What multiplies both branches of the layer before they are added."""
         return float(getattr(self.layer, self.spec.scale)) if self.spec.scale else 1.0
+
+    @property
+    def gain(self) -> Tensor | float:  # (), (1,) or (d,)
+        """What multiplies the bypass where the network's output is added."""
+        found: Tensor | float = getattr(self.layer, self.spec.gain) if self.spec.gain else 1.0
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +119,11 @@ def view_of(model: nn.Module, family: FamilySpec) -> ModelView:
     Raises:
         ArgumentError: the list of layers is not there, or a layer fits no specification.
     """
-    layers = resolve(model, family.layers)
+    path = family.layers
+    layers = resolve(model, path)
+    if layers is None:  # a model without a head is the head's first attribute
+        path = path.partition(".")[2]
+        layers = resolve(model, path) if path else None
     if not isinstance(layers, nn.ModuleList | nn.Sequential):
         raise ArgumentError(
             f"model: {type(model).__name__} has no list of layers at {family.layers!r}, needs one for the family "
@@ -125,13 +137,13 @@ def view_of(model: nn.Module, family: FamilySpec) -> ModelView:
                 f"model: layer {index} ({type(layer).__name__}) fits no block of the family {family.name!r}; "
                 f"pass family=guess(model), or a FamilySpec of your own"
             )
-        blocks.append(BlockView(index, f"{family.layers}.{index}", layer, spec))
+        blocks.append(BlockView(index, f"{path}.{index}", layer, spec))
     return ModelView(model, family, tuple(blocks))
 
 
 def fits(layer: nn.Module, spec: BlockSpec) -> bool:
     """Whether a layer has everything that the specification names."""
-    attributes = [spec.scale] if spec.scale else []
+    attributes = [name for name in (spec.scale, spec.gain) if name]
     return all(resolve(layer, path) is not None for path in spec.paths()) and all(
         hasattr(layer, name) for name in attributes
     )

@@ -8,13 +8,20 @@ import pytest
 import torch
 from ctxblocks_transformers import InertUpdateError, ModelUpdate, transfer_model
 from ctxblocks_transformers._changes import Change
-from lm.test_transfer_model import EXACT, GUESSED, SINGLE, TYPES, state
-from lm.tiny import prompt, tiny
+from ctxblocks_transformers._family import family_of
+from lm.table import SOME_GUESSED, TYPES, bound_of, has_projections
+from lm.test_transfer_model import EXACT
+from lm.tiny import prompt, state, tiny
 from transformers import AutoModelForCausalLM
 
 from ctxblocks import ArgumentError, Augmented, ShapeError
 
 NORM_BEHIND = ("sandwich", "branch-norm")
+REFUSED = {
+    **dict.fromkeys(("axk1", "jetmoe"), "a block changes what its last dense layer puts out"),
+    "llama4_text": "the last dense layer of block 1 reads zero",
+}
+"""Types whose networks do not end with their last dense layers, and one whose experts read zero here."""
 
 
 def logits(update: ModelUpdate, merged: Any, **options: Any) -> torch.Tensor:
@@ -24,21 +31,27 @@ def logits(update: ModelUpdate, merged: Any, **options: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("place", ["output-bias", "last-layer"])
 @pytest.mark.parametrize("site", ["network", "out-proj"])
-@pytest.mark.parametrize("model_type", [*TYPES, *GUESSED])
+@pytest.mark.parametrize("model_type", [*TYPES, *SOME_GUESSED])
 def test_the_copy_answers_as_with_the_context(model_type: str, site: Any, place: Any) -> None:
     """Float64, called with its position and without; norms behind the network take no shift into the last layer."""
     model = tiny(model_type)
+    if site == "out-proj" and not has_projections(family_of(model)):
+        with pytest.raises(ArgumentError, match="needs 'network'"):
+            transfer_model(model, prompt(), site=site)
+        return
     before, update = state(model), transfer_model(model, prompt(), site=site)
-    wirings = {spec.wiring for spec in update.family.blocks}
-    if place == "last-layer" and site == "network" and wirings & set(NORM_BEHIND):
-        with pytest.raises(ArgumentError, match="has a norm behind its network"):
+    reason = REFUSED.get(model_type)
+    if {spec.wiring for spec in update.family.blocks} & set(NORM_BEHIND):
+        reason = "has a norm behind its network"
+    if place == "last-layer" and site == "network" and reason:
+        with pytest.raises(ArgumentError, match=reason):
             update.merged(model, place)
     else:
         merged = update.merged(model, place)
         found = logits(update, merged)
         with torch.no_grad():
             plainly = merged(prompt()[:, -1:]).logits[0]
-        assert update.difference(found).relative <= SINGLE.get(model_type, EXACT)
+        assert update.difference(found).relative <= bound_of(model)
         assert torch.equal(found, plainly)
     assert state(model) == before
 

@@ -1,34 +1,18 @@
 """`transfer_model`: exact on every wiring, at both sites, and the model is left as it was."""
 
-import hashlib
 from typing import Any
 
 import attrs
 import pytest
 import torch
 from ctxblocks_transformers import Difference, InertUpdateError, guess, transfer_model
-from ctxblocks_transformers._families import FAMILIES
 from ctxblocks_transformers._family import family_of, proven
 from ctxblocks_transformers._model_update import refuse_inert
-from lm.tiny import prompt, tiny
+from lm.tiny import prompt, state, tiny
 from torch import nn
 
 from ctxblocks import ArgumentError, Augmented, DtypeError, FamilySpec, NonFiniteError, ShapeError, registry
 
-TYPES = sorted(name for family in FAMILIES for name in family.models)
-GUESSED = [
-    "bert",
-    "camembert",
-    "electra",
-    "ernie4_5",
-    "falcon",
-    "gpt_neox",
-    "granitemoehybrid",
-    "minimax",
-    "openai-gpt",
-    "opt",
-    "stablelm",
-]
 SINGLE = {
     "mamba": 1e-6,
     "mamba2": 1e-6,
@@ -36,28 +20,6 @@ SINGLE = {
     "qwen3_next": 1e-6,
 }  # float32 in places, whatever is asked
 EXACT = 1e-10
-
-
-def state(model: nn.Module) -> str:
-    """Everything that must not change: weights, modes, gradient flags, hooks and configuration."""
-    digest = hashlib.sha256(str(model.config).encode())
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        digest.update(f"{name}{tensor.requires_grad}".encode() + tensor.detach().double().numpy().tobytes())
-    for name, module in model.named_modules():
-        digest.update(f"{name}{module.training}{len(module._forward_hooks)}{len(module._forward_pre_hooks)}".encode())
-    return digest.hexdigest()
-
-
-@pytest.mark.parametrize("site", ["network", "out-proj"])
-@pytest.mark.parametrize("model_type", [*TYPES, *GUESSED])
-def test_the_query_alone_answers_as_with_its_context(model_type: str, site: Any) -> None:
-    """Float64: the patched model on one token against the untouched one on seven; the model is as it was."""
-    model = tiny(model_type)
-    before = state(model)
-    report = transfer_model(model, prompt(), site=site).report
-    assert report.relative <= SINGLE.get(model_type, EXACT)
-    assert report.effect > 1e-3 * report.size
-    assert state(model) == before
 
 
 @pytest.mark.parametrize(
@@ -108,33 +70,14 @@ def test_a_guess_is_the_registered_family(model_type: str) -> None:
         assert attrs.evolve(spec, readers=sorted(spec.readers), last=sorted(spec.last)) in same
 
 
-WRONG = {
-    "no shift": ("llama", {"wiring": "pre-norm", "bypass": "mlp"}),
-    "the read of the norm before": ("gemma2", {"bypass": "input_layernorm"}),
-    "the mixer's output as bypass": ("olmo2", {"bypass": "post_attention_layernorm"}),
-    "parallel as sequential": ("gptj", {"wiring": "pre-norm", "bypass": "ln_1"}),
-    "only one of the readers": ("llama", {"network": "mlp.gate_proj"}),
-    "the other reader": ("llama", {"network": "mlp.up_proj"}),
-    "the router left out": ("mixtral", {"network": "mlp.experts"}),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_wiring_fails(name: str) -> None:
-    """Every way to have a block wrong leaves an error that no round-off explains."""
-    model_type, changes = WRONG[name]
-    known = registry().family(model_type)
-    assert known is not None
-    wrong = attrs.evolve(known, blocks=tuple(attrs.evolve(block, **changes) for block in known.blocks))
-    assert transfer_model(tiny(model_type), prompt(), family=wrong).report.relative > 1e-3
-
-
 def test_a_wrong_guess_is_not_used() -> None:
     """The second site serves where it holds; where it does not hold either, the error says by how much."""
     model = tiny("llama")
     (block,) = guess(model).blocks
     wrong = attrs.evolve(guess(model), blocks=(attrs.evolve(block, bypass="mlp"),))
     assert [spec.wiring for spec in proven(model, wrong).blocks] == ["mixer-only"]
+    elsewhere = attrs.evolve(guess(model), blocks=(attrs.evolve(block, projection="self_attn.q_proj"),))
+    assert proven(model, elsewhere).blocks == (attrs.evolve(block, projection=""),)
     hopeless = attrs.evolve(wrong, blocks=(attrs.evolve(block, bypass="mlp", projection="self_attn.q_proj"),))
     with pytest.raises(ArgumentError, match=r"off by 'network' where the context does .* off by 'out-proj'"):
         proven(model, hopeless)
