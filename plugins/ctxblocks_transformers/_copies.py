@@ -167,5 +167,14 @@ def _masked(
 
 
 def _seen(mask: Tensor) -> Tensor:
-    """Where a mask lets through: True, or the 0 of what is added to scores."""
-    return mask if mask.dtype == torch.bool else mask == 0
+    """Where a mask lets through: True, or the 0 of what is added to scores.
+
+    Raises:
+        NoCopiesError: it adds anything else, or tells heads apart, so that it is more than a mask.
+    """
+    if mask.dtype == torch.bool:
+        return mask
+    seen = mask == 0
+    if (mask.dim() == 4 and mask.shape[1] > 1) or bool((~seen & (mask > torch.finfo(mask.dtype).min / 2)).any()):
+        raise NoCopiesError("what is added to the scores hangs on more than positions")
+    return seen

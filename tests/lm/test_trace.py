@@ -7,6 +7,7 @@ import torch
 from ctxblocks_transformers import trace, transfer_model
 from ctxblocks_transformers._copies import copies
 from ctxblocks_transformers._measures import MEASURES, measure
+from lm.table import EVERY
 from lm.test_transfer_model import EXACT, SINGLE, state
 from lm.tiny import prompt, tiny
 
@@ -14,6 +15,7 @@ from ctxblocks import ArgumentError, Augmented, ContextOperator, ImplicitUpdate,
 
 SLOT, MASK, STATES = "copies, by self slot", "copies, by mask", "states"
 ROUTES = {
+    "xlstm": "batches",
     "llama": SLOT,
     "gpt2": SLOT,
     "olmo2": SLOT,
@@ -26,6 +28,7 @@ ROUTES = {
     "gpt_oss": MASK,
     "mixtral": MASK,
     "bloom": STATES,
+    "doge": STATES,
     "gptj": STATES,
     "mpt": STATES,
     "mamba": STATES,
@@ -101,6 +104,24 @@ def test_every_way_leads_to_the_same(model_type: str, route: Any) -> None:
     for name in MEASURES:
         size = float(wanted.measure(name).abs().max())
         assert (found.measure(name) - wanted.measure(name)).abs().max() <= 100 * bound(model_type) * max(1.0, size)
+
+
+STREAMS = ("deepseek_v4", "gemma3n_text", "hy_v4")
+"""Types whose layers pass on several vectors of each token."""
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+def test_every_type_by_its_fastest_way(model_type: str) -> None:
+    """What `trace` chooses against one pass for each prefix: up to what float32 rounds, where models compute in it."""
+    model, ids = tiny(model_type), prompt(7)
+    if model_type in STREAMS:
+        with pytest.raises(ArgumentError, match="of a model with several streams take transfer_model"):
+            trace(model, ids)
+        return
+    found, wanted = trace(model, ids), trace(model, ids, route="one by one")
+    for name, values in wanted.measures.items():
+        gap = (found.measure(name) - values).abs().max()
+        assert gap <= 100 * torch.finfo(torch.float32).eps * values.abs().max()
 
 
 def test_windows_shorter_than_the_prompt() -> None:
