@@ -40,12 +40,21 @@ def body(model: Any) -> Any:
 
 
 def _install(hooks: Hooks, site: SiteView, full: BlockReads, found: Callable[[BlockReads], None]) -> None:
-    layer, network, entered, alone = site.block.layer, site.block.spec.network, full.entered, BlockReads()
-    assert entered is not None
-    hooks.before(layer, lambda x: entered.to(x).reshape(x.shape))
+    layer, network, alone = site.block.layer, site.block.spec.network, BlockReads()
+
+    def enter(x: Tensor) -> Tensor:
+        entered, full.entered = full.entered, None  # used once, and let go of
+        assert entered is not None
+        return entered.to(x).reshape(x.shape)
+
+    def leave(_: Any) -> None:
+        found(alone)
+        alone.clear()
+
+    hooks.before(layer, enter)
     if site.site:
         site.watch(hooks, alone)
-        hooks.result(layer, lambda _: found(alone))
+        hooks.result(layer, leave)
     if network and full.simple:
         hooks.enter_context(_left_out(site.block.module(network)))
 

@@ -30,6 +30,10 @@ class BlockReads:
     bypass: Tensor | None = None
     simple: bool = False
 
+    def clear(self) -> None:
+        """Let go of the tensors."""
+        self.entered = self.z = self.bypass = None
+
 
 @dataclasses.dataclass(frozen=True)
 class SiteView:

@@ -102,7 +102,6 @@ class _Blocks:
     def add(self, number: int, base: BlockReads) -> None:
         """The update of a block, and its measures."""
         site, full = self.sites[number], self.full[number]
-        self.full[number] = BlockReads()
         shift = None
         if site.site == NETWORK:
             assert full.bypass is not None
@@ -113,6 +112,7 @@ class _Blocks:
             operator = ContextOperator.identity(shift)
         else:
             operator = self.solver.solve(wide(base.z), self._settled(full.z, base.z))
+        full.clear()
         weights = [each.matrices() for each in site.readers()]
         self._found[number] = {name: values.cpu() for name, values in measure(operator, shift, weights).items()}
         if self.keep:
