@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
-QUICK = {"train_tiny_lm": ["--steps", "5"], "trace_tiny_lm": ["--steps", "5", "--prompts", "2"]}
+QUICK = {
+    "generate_without_prompt": ["--tokens", "10"],
+    "train_tiny_lm": ["--steps", "5"],
+    "trace_tiny_lm": ["--steps", "5", "--prompts", "2"],
+}
 """Arguments of examples that would take minutes."""
 
 
