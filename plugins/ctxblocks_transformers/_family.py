@@ -6,6 +6,7 @@ import attrs
 import torch
 
 from ctxblocks import ArgumentError, Augmented, BlockSpec, FamilySpec, registry
+from ctxblocks_transformers._difference import Difference
 from ctxblocks_transformers._guess import guess, probe_tokens
 from ctxblocks_transformers._model_update import evaluation
 from ctxblocks_transformers._view import view_of
@@ -82,3 +83,13 @@ def _mixers_only(spec: BlockSpec) -> BlockSpec:
     if not spec.projection:
         return spec
     return BlockSpec(wiring="mixer-only", mixer=spec.mixer, projection=spec.projection)
+
+
+def allowed(found: Difference, dtype: torch.dtype) -> float:
+    """How far an output with an update may be from that with the full context for the update to count as one.
+
+    Half types are given half of the context's effect: the rounding of many blocks, or of changed weights, costs that much.
+    """
+    if dtype in (torch.bfloat16, torch.float16):
+        return max(HALF * torch.finfo(dtype).eps * found.size, found.effect / 2)
+    return PROOF * torch.finfo(torch.float32).eps * found.size

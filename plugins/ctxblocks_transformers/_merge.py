@@ -20,7 +20,7 @@ from ctxblocks_transformers._changes import (
 )
 from ctxblocks_transformers._derive import shift_rows, shifted
 from ctxblocks_transformers._difference import Difference, refuse_inert
-from ctxblocks_transformers._family import HALF, PROOF
+from ctxblocks_transformers._family import allowed
 from ctxblocks_transformers._fold import folded
 from ctxblocks_transformers._model_update import ModelUpdate, inputs_of
 from ctxblocks_transformers._reads import SiteView, outputs_of
@@ -125,17 +125,12 @@ class Positions:
 def refuse_unfaithful(found: Difference, update: ModelUpdate, model: Any, caller: str) -> None:
     """Raise unless the query's output with the changed weights is that with the full context, up to the dtype's rounding.
 
-    Half types are given half of the context's effect: rounding all changed weights may cost that much.
-
     Raises:
         InertUpdateError: it is the output without the update.
         ArgumentError: it is some other.
     """
     refuse_inert(found)
-    if model.dtype in (torch.bfloat16, torch.float16):
-        limit = max(HALF * torch.finfo(model.dtype).eps * found.size, found.effect / 2)
-    else:
-        limit = PROOF * torch.finfo(torch.float32).eps * found.size
+    limit = allowed(found, model.dtype)
     if not found.full <= limit:
         raise ArgumentError(
             f"{caller}: with the changed weights the query's output is {found.full:.3g} from that with the full context, which "

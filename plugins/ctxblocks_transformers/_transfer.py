@@ -10,7 +10,7 @@ from ctxblocks import ArgumentError, FamilySpec, LeastNorm, Solver
 from ctxblocks_transformers._checks import check_model, check_tokens, staying
 from ctxblocks_transformers._derive import derive
 from ctxblocks_transformers._difference import refuse_inert
-from ctxblocks_transformers._family import family_of
+from ctxblocks_transformers._family import allowed, family_of
 from ctxblocks_transformers._model_update import ModelUpdate, evaluation, inputs_of
 from ctxblocks_transformers._reads import BlockReads, observe, sites_of
 from ctxblocks_transformers._view import ModelView, view_of
@@ -44,8 +44,8 @@ def transfer_model(
         check: whether to look for NaN in the weights.
 
     Raises:
-        ArgumentError: the model has no blocks that are known or can be guessed, is an encoder-decoder or quantised; or a
-            position is not in the prompt.
+        ArgumentError: the model has no blocks that are known or can be guessed, is wired otherwise than its type (looked at
+            unless a family is given), is an encoder-decoder or quantised; or a position is not in the prompt.
         ShapeError: the prompt has one token, is a batch, or exceeds the model's positions.
         NonFiniteError: weights hold NaN.
         DegenerateQueryError: a block reads zero without context; `Augmented()` has an update there.
@@ -59,6 +59,12 @@ def transfer_model(
         view = view_of(model, family_of(model) if family is None else family)
         update = remove(view, input_ids, stay, query % input_ids.shape[1], site, solver)
     refuse_inert(update.report)
+    if family is None and not update.report.full <= (limit := allowed(update.report, model.dtype)):
+        raise ArgumentError(
+            f"model: with its updates the query's output is {update.report.full:.3g} from that with the full context, which "
+            f"itself does {update.report.effect:.3g}, needs at most {limit:.3g}; {type(model).__name__} is not wired as the "
+            f"family {update.family.name!r} says: pass family=guess(model), or site='out-proj'"
+        )
     return update
 
 

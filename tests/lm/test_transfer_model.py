@@ -83,6 +83,17 @@ def test_a_wrong_guess_is_not_used() -> None:
         proven(model, hopeless)
 
 
+def test_a_model_that_is_not_wired_as_its_type_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registered family that does not hold on the model at hand is found out by the outputs."""
+    known = registry().family("llama")
+    assert known is not None
+    wrong = attrs.evolve(known, blocks=tuple(attrs.evolve(block, bypass="mlp") for block in known.blocks))
+    monkeypatch.setattr("ctxblocks_transformers._transfer.family_of", lambda model: wrong)
+    for dtype in (torch.float64, torch.bfloat16):
+        with pytest.raises(ArgumentError, match="is not wired as the family 'llama' says"):
+            transfer_model(tiny("llama", dtype), prompt())
+
+
 def test_what_cannot_work_is_refused() -> None:
     """Each with what was got, what is needed, and the model untouched."""
     model = tiny("llama")
