@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
-QUICK = {"train_tiny_lm": ["--steps", "5"], "trace_tiny_lm": ["--steps", "5", "--seeds", "1"]}
+QUICK = {"train_tiny_lm": ["--steps", "5"], "trace_tiny_lm": ["--steps", "5", "--prompts", "2"]}
 """Arguments of examples that would take minutes."""
 
 

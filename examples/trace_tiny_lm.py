@@ -1,0 +1,82 @@
+"""What every byte of a prompt does to the weights of every block, in trained models and in their untrained twins.
+
+Run it with `python examples/trace_tiny_lm.py`: it trains the models of `train_tiny_lm.py` first where FOLDER lacks them
+(some minutes; `--steps 20` for seconds), traces stretches of source code that they were not trained on, and draws the
+first as a heatmap. The query is a prompt's last byte, and the prompt is given to it byte by byte.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+import torch
+import train_tiny_lm
+from ctxblocks_transformers import trace
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+LENGTH = 97
+"""Bytes of a prompt, the query among them."""
+
+
+def prompts(count: int) -> list[Tensor]:  # (1, LENGTH) each
+    """Stretches of the text held out, evenly spread."""
+    _, unknown = train_tiny_lm.texts()
+    starts = torch.linspace(0, len(unknown) - LENGTH, count).long().tolist()
+    return [unknown[start : start + LENGTH].long().unsqueeze(0) for start in starts]
+
+
+def marginals(folder: Path, stretches: list[Tensor]) -> Tensor:  # (prompts, blocks, LENGTH − 1)
+    """`‖W_{i+1} − W_i‖_F`: what byte `i` adds to what the bytes before it have done."""
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    return torch.stack([trace(model, ids).measure("marginal") for ids in stretches])
+
+
+def settling(found: Tensor) -> Tensor:  # (prompts, blocks, n) -> (prompts, blocks)
+    """Mean marginal change in a prompt's last quarter over that in its first: 1 if late bytes do as much as early ones."""
+    quarter = found.shape[-1] // 4
+    return found[..., -quarter:].mean(-1) / found[..., :quarter].mean(-1)
+
+
+def draw(panels: dict[str, Tensor], labels: list[str], path: Path) -> None:
+    """One panel for each model: blocks by bytes, each block relative to its largest change."""
+    figure, axes = plt.subplots(len(panels), 1, figsize=(16, 2 * len(panels)), layout="constrained")
+    for axis, (name, found) in zip(axes, panels.items(), strict=True):
+        axis.imshow(found / found.amax(-1, keepdim=True), aspect="auto", cmap="viridis", vmin=0, vmax=1)
+        axis.set(title=name, ylabel="block", yticks=range(len(found)))
+        axis.set_xticks(range(len(labels)), labels, fontsize=7, family="monospace")
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Train what is missing, trace, print and draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, default=Path("tiny-lm"), metavar="FOLDER", help="of train_tiny_lm.py")
+    parser.add_argument("--steps", type=int, default=600, help="training steps of models that are missing")
+    parser.add_argument("--prompts", type=int, default=20)
+    parser.add_argument("--figure", type=Path, default=Path("marginal-changes.png"))
+    options = parser.parse_args()
+    logging.disable_progress_bar()
+    stretches, panels = prompts(options.prompts), {}
+    for name in train_tiny_lm.NAMES:
+        if not (options.models / name).exists():
+            train_tiny_lm.make(name, options.models, options.steps, 0, "cpu")
+        for full_name in (name, f"{name}-untrained"):
+            found = marginals(options.models / full_name, stretches)
+            panels[full_name] = found[0]
+            ratios = settling(found)
+            middle, least, most = ratios.median(0).values, ratios.amin(0), ratios.amax(0)
+            print(f"{full_name}: marginal change, last quarter of the prompt over first, median of {options.prompts}:")
+            for block in range(len(middle)):
+                print(f"  block {block}: {middle[block]:.2f}  ({least[block]:.2f} to {most[block]:.2f})")
+    words = AutoTokenizer.from_pretrained(options.models / train_tiny_lm.NAMES[0])
+    draw(panels, [words.decode([byte]) for byte in stretches[0][0, :-1].tolist()], options.figure)
+    print(f"heatmap of the first prompt: {options.figure}")
+
+
+if __name__ == "__main__":
+    main()
