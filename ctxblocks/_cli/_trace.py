@@ -1,5 +1,7 @@
 """`ctxblocks trace`: what every token of a prompt does to the weights of every block of a language model."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -52,8 +54,8 @@ def trace(
 
     loaded, tokenizer = lm.load_model(model, dtype, device)
     input_ids = lm.prompt_tokens(loaded, tokenizer, prompt, tokens)
-    make_folders(out)
-    found = lm.trace(loaded, input_ids, queries=queries, site=site, route=route)
+    with _folder(out):
+        found = lm.trace(loaded, input_ids, queries=queries, site=site, route=route)
     names = _names(tokenizer, input_ids[0].tolist())
     document = {"model": model, **found.as_json(names)}
     _write(found, names, model, document, out)
@@ -61,6 +63,19 @@ def trace(
         print_json(document)
     else:
         _print(found, names, out, console())
+
+
+@contextlib.contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """The folder is there before anything is computed, and a new one gone again if nothing comes of it."""
+    new = not out.exists()
+    make_folders(out)
+    try:
+        yield
+    except BaseException:
+        if new:
+            out.rmdir()
+        raise
 
 
 def _names(tokenizer: Any, ids: list[int]) -> list[str]:

@@ -86,6 +86,7 @@ def test_what_is_wrong_is_one_line(
         arguments += ["--out", str(tmp_path / "out")]
     assert main(["trace", *arguments]) == (2 if message else 0)
     err = capsys.readouterr().err
+    assert (tmp_path / "out").exists() == (not message)
     if message:
         assert err.count("\n") == 1
         assert message in err
