@@ -42,6 +42,27 @@ def settling(found: Tensor) -> Tensor:  # (prompts, blocks, n) -> (prompts, bloc
     return found[..., -quarter:].mean(-1) / found[..., :quarter].mean(-1)
 
 
+def repeating(found: Tensor, stretches: list[Tensor]) -> Tensor:  # (prompts, blocks, n) -> (some prompts, blocks)
+    """Mean marginal change of bytes that go on with a run of one byte (the third and later) over that of bytes that begin anew.
+
+    Of prompts with at least five such bytes, the first eight and the last left out.
+    """
+    context = torch.stack([ids[0, :-1] for ids in stretches])
+    now, before, earlier = context[:, 8:-1], context[:, 7:-2], context[:, 6:-3]
+    same, other = (now == before) & (now == earlier), now != before
+    some = same.sum(1) >= 5
+    steps = found[some][..., 8:-1]
+    means = [(steps * each[some, None]).sum(-1) / each[some].sum(1)[:, None] for each in (same, other)]
+    return means[0] / means[1]
+
+
+def tell(name: str, what: str, ratios: Tensor) -> None:
+    """Median and extremes of a ratio, block by block."""
+    print(f"{name}: marginal change, {what}, median of {len(ratios)} prompts:")
+    for block, each in enumerate(ratios.T):
+        print(f"  block {block}: {each.median():.2f}  ({each.min():.2f} to {each.max():.2f})")
+
+
 def draw(panels: dict[str, Tensor], labels: list[str], path: Path) -> None:
     """One panel for each model: blocks by bytes, each block relative to its largest change."""
     figure, axes = plt.subplots(len(panels), 1, figsize=(16, 2 * len(panels)), layout="constrained")
@@ -68,11 +89,9 @@ def main() -> None:
         for full_name in (name, f"{name}-untrained"):
             found = marginals(options.models / full_name, stretches)
             panels[full_name] = found[0]
-            ratios = settling(found)
-            middle, least, most = ratios.median(0).values, ratios.amin(0), ratios.amax(0)
-            print(f"{full_name}: marginal change, last quarter of the prompt over first, median of {options.prompts}:")
-            for block in range(len(middle)):
-                print(f"  block {block}: {middle[block]:.2f}  ({least[block]:.2f} to {most[block]:.2f})")
+            tell(full_name, "last quarter of the prompt over first", settling(found))
+            if len(runs := repeating(found, stretches)):
+                tell(full_name, "bytes that go on with a run over bytes that begin anew", runs)
     words = AutoTokenizer.from_pretrained(options.models / train_tiny_lm.NAMES[0])
     draw(panels, [words.decode([byte]) for byte in stretches[0][0, :-1].tolist()], options.figure)
     print(f"heatmap of the first prompt: {options.figure}")
