@@ -76,6 +76,9 @@ if TYPE_CHECKING:
     from ctxblocks._specs import Traits as Traits
     from ctxblocks._specs import hookimpl as hookimpl
     from ctxblocks._stack import Stack as Stack
+    from ctxblocks._tasks import Baseline as Baseline
+    from ctxblocks._tasks import Prompts as Prompts
+    from ctxblocks._tasks import TaskSpec as TaskSpec
     from ctxblocks._transfer import transfer as transfer
     from ctxblocks._update import ImplicitUpdate as ImplicitUpdate
     from ctxblocks._verify import VerifyRow as VerifyRow
@@ -84,6 +87,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ArgumentError": "_errors",
     "Augmented": "_solvers",
+    "Baseline": "_tasks",
     "BlockSpec": "_families",
     "ContextOperator": "_operator",
     "ContextualBlock": "_blocks",
@@ -111,6 +115,7 @@ _HOMES = {
     "ParallelBlock": "_residual",
     "PlainBlock": "_blocks",
     "PluginError": "_errors",
+    "Prompts": "_tasks",
     "Probe": "_probes",
     "ProjectedLayer": "_layer",
     "Read": "_read",
@@ -119,6 +124,7 @@ _HOMES = {
     "SingularOperatorError": "_errors",
     "Solver": "_solvers",
     "Stack": "_stack",
+    "TaskSpec": "_tasks",
     "Traits": "_specs",
     "UnknownLayerError": "_errors",
     "Updates": "_probes",

@@ -15,6 +15,7 @@ from ctxblocks._families import FamilySpec
 from ctxblocks._messages import closest, listed
 from ctxblocks._probes import Probe
 from ctxblocks._specs import PROJECT, LayerSpec, Traits
+from ctxblocks._tasks import TaskSpec
 
 BLOCK = "CTXBLOCKS_BLOCK"
 PREFIX = f"{PROJECT}_"
@@ -30,6 +31,7 @@ class Plugin:
     layers: tuple[LayerSpec, ...] = ()
     families: tuple[FamilySpec, ...] = ()
     probes: tuple[Probe, ...] = ()
+    tasks: tuple[TaskSpec, ...] = ()
 
 
 Offers = dict[str, list[tuple[str, Any]]]
@@ -37,8 +39,10 @@ KINDS: Mapping[str, tuple[type[Any], str]] = {
     "layers": (LayerSpec, "ctxblocks.LayerSpec(name=…, summary=…, config=…, build=…)"),
     "families": (FamilySpec, "ctxblocks.FamilySpec(name=…, models=…, layers=…, blocks=…)"),
     "probes": (Probe, "ctxblocks.Probe(name=…, summary=…, measure=…)"),
+    "tasks": (TaskSpec, "ctxblocks.TaskSpec(name=…, summary=…, config=…, sample=…, baselines=…)"),
 }
 """What the hook of each kind, `ctxblocks_<kind>`, returns a list of, and how that is built."""
+SINGULAR = {"layers": "layer", "families": "family", "probes": "probe", "tasks": "task"}
 
 
 def installed() -> dict[str, list[importlib.metadata.EntryPoint]]:
@@ -174,9 +178,7 @@ def _read_hook(name: str, kind: str, caller: pluggy.HookCaller) -> tuple[Any, ..
                     f"needs {wanted.__name__} objects only; wrap it as {how}"
                 )
         specs.extend(result)
-    _check_unique(
-        name, {"layers": "layer", "families": "family", "probes": "probe"}[kind], [spec.name for spec in specs]
-    )
+    _check_unique(name, SINGULAR[kind], [spec.name for spec in specs])
     return tuple(specs)
 
 

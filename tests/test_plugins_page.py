@@ -48,7 +48,12 @@ def test_the_page_documents_every_hook() -> None:
     """docs/plugins.md gives each hook of the specification with its exact signature."""
     tree = ast.parse(Path(_hookspecs.__file__).read_text("utf-8"))
     hooks = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    assert [node.name for node in hooks] == ["ctxblocks_layers", "ctxblocks_families", "ctxblocks_probes"]
+    assert [node.name for node in hooks] == [
+        "ctxblocks_layers",
+        "ctxblocks_families",
+        "ctxblocks_probes",
+        "ctxblocks_tasks",
+    ]
     for node in hooks:
         assert ast.get_docstring(node)
         signature = f"def {node.name}({ast.unparse(node.args)}) -> {ast.unparse(node.returns)}"  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ctxblocks.experiments._tasks import Prompts
+from ctxblocks._tasks import Prompts
 
 Array = NDArray[np.float64]
 

@@ -11,13 +11,13 @@ from ctxblocks._blocks import ContextualBlock
 from ctxblocks._dynamics import Dynamics, dynamics
 from ctxblocks._finetuning import finetune, half_square
 from ctxblocks._stack import Stack
+from ctxblocks._tasks import Prompts
 from ctxblocks._transfer import transfer
 from ctxblocks.experiments._baselines import Array, least_squares_losses, zero_losses
 from ctxblocks.experiments._checkpoints import HISTORY, Training
 from ctxblocks.experiments._metrics import Tag, tidy
 from ctxblocks.experiments._models import Model, build, predict, predict_updated
 from ctxblocks.experiments._presets import Configuration, ModelConfig
-from ctxblocks.experiments._tasks import Prompts
 from ctxblocks.experiments._training import new_prompts, validation_prompts
 
 MARGINAL_FIGURES = (3, 6)

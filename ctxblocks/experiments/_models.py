@@ -8,9 +8,10 @@ from ctxblocks._networks import MLP
 from ctxblocks._registry import create
 from ctxblocks._residual import ResidualBlock
 from ctxblocks._stack import Stack
+from ctxblocks._tasks import Prompts
 from ctxblocks._transfer import transfer
 from ctxblocks.experiments._presets import Configuration, ModelConfig
-from ctxblocks.experiments._tasks import Prompts, derive_seed
+from ctxblocks.experiments._tasks import derive_seed
 
 Model = ContextualBlock | Stack
 

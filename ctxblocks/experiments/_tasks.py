@@ -1,32 +1,10 @@
 """In-context linear regression: prompts of `n` columns `(x_j, ⟨w, x_j⟩)` and a query column `(x_q, 0)` [Sec. 4.1]."""
 
 import hashlib
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-
-class Prompts(NamedTuple):
-    """A batch of tasks, one prompt each.
-
-    Attributes:
-        query: `(x_q, 0)`, `(tasks, d + 1)`.
-        context: `(x_j, f(x_j))`, `(tasks, n, d + 1)`.
-        target: `f(x_q)`, `(tasks,)`.
-    """
-
-    query: Tensor
-    context: Tensor
-    target: Tensor
-
-    def to(self, device: str, dtype: torch.dtype) -> "Prompts":
-        """The same prompts elsewhere."""
-        return Prompts(*(tensor.to(device, dtype) for tensor in self))
-
-    def other_contexts(self) -> "Prompts":
-        """Every query with the context of the task before it, the control of a wrong task."""
-        return Prompts(self.query, self.context.roll(1, dims=0), self.target)
+from ctxblocks._tasks import Prompts as Prompts
 
 
 def derive_seed(seed: int, *labels: str | int) -> int:

@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ctxblocks._tasks import Prompts
 from ctxblocks.experiments._checkpoints import Training
 from ctxblocks.experiments._models import Model, build, predict, predict_updated
 from ctxblocks.experiments._presets import Configuration, ModelConfig
-from ctxblocks.experiments._tasks import Prompts, derive_seed, linear_prompts
+from ctxblocks.experiments._tasks import derive_seed, linear_prompts
 
 Report = Callable[[int], None]
 
