@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from ctxblocks._operator import ContextOperator as ContextOperator
     from ctxblocks._operator import OperatorProduct as OperatorProduct
     from ctxblocks._probes import Probe as Probe
+    from ctxblocks._probes import Trial as Trial
     from ctxblocks._probes import Updates as Updates
     from ctxblocks._read import Read as Read
     from ctxblocks._registry import create as create
@@ -126,6 +127,7 @@ _HOMES = {
     "Stack": "_stack",
     "TaskSpec": "_tasks",
     "Traits": "_specs",
+    "Trial": "_probes",
     "UnknownLayerError": "_errors",
     "Updates": "_probes",
     "VerifyRow": "_verify",

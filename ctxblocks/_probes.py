@@ -1,15 +1,19 @@
 """Probes: named measurements of a sequence of updates, such as the dynamics of a prompt or a generation."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 
+from ctxblocks._errors import ArgumentError
 from ctxblocks._specs import check_name
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ctxblocks._dynamics import Dynamics
+    from ctxblocks._tasks import Prompts
     from ctxblocks._update import ImplicitUpdate
 
 
@@ -27,6 +31,30 @@ class Updates(Protocol):
         """The weights of all readers, or of the one named."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trial:
+    """The dynamics of a batch of prompts with all that they came from: what probes measure that need more than updates.
+
+    Attributes:
+        dynamics: of one block.
+        prompts: query, context and target of every task.
+        inputs: what reached the block of query and context; those of the prompts in a first block.
+    """
+
+    dynamics: "Dynamics"
+    prompts: "Prompts"
+    inputs: "tuple[Tensor, Tensor]"
+
+    @property
+    def updates(self) -> "ImplicitUpdate":
+        """`(tasks, n + 1, d)`, over the prefixes."""
+        return self.dynamics.updates
+
+    def weights(self, reader: str | None = None) -> "list[Tensor]":  # (m, d) each
+        """The weights of all readers, or of the one named."""
+        return self.dynamics.weights(reader)
+
+
 @attrs.frozen(kw_only=True)
 class Probe:
     """A measurement as a plugin announces it from its `ctxblocks_probes` hook.
@@ -34,6 +62,7 @@ class Probe:
     Attributes:
         name: how users call it, in lower case with hyphens.
         summary: one line.
+        needs: `"updates"`, or `"trial"` for what is measured of a `Trial` only.
         measure: `measure(updates)` of an `Updates`, such as a `Dynamics`: a tensor `(…, steps)`, one number for each update,
             or one number for all. A measurement between successive updates takes the first beside no update.
     """
@@ -41,6 +70,12 @@ class Probe:
     name: str = attrs.field()
     summary: str
     measure: "Callable[[Any], Tensor | float]"
+    needs: Literal["updates", "trial"] = attrs.field(default="updates")
+
+    @needs.validator
+    def _check_needs(self, attribute: Any, value: str) -> None:
+        if value not in ("updates", "trial"):
+            raise ArgumentError(f"Probe {self.name!r}: got needs={value!r}, needs 'updates' or 'trial'")
 
     @name.validator
     def _check_name(self, attribute: Any, value: str) -> None:

@@ -71,7 +71,7 @@ def test_bundled_probes_measure_a_prompt_s_dynamics(block: Any) -> None:
     torch.manual_seed(0)
     layer = ctxblocks.create("self-attention", width=4, heads=1)
     found = dynamics(block(layer, MLP(4, 8)).double(), torch.randn(2, 4).double(), torch.randn(2, 5, 4).double())
-    values = {name: one.measure(found).detach() for name, one in registry().probes.items()}
+    values = {name: one.measure(found).detach() for name, one in registry().probes.items() if one.needs == "updates"}
     assert {name: tuple(value.shape) for name, value in values.items()} == dict.fromkeys(values, (2, 6))
     assert {"alignment", "determinant", "marginal-change", "norm", "shift-norm"} <= set(values)
     torch.testing.assert_close(values["marginal-change"][..., 1:], found.marginal_norms())
@@ -79,3 +79,10 @@ def test_bundled_probes_measure_a_prompt_s_dynamics(block: Any) -> None:
     for name in ("norm", "marginal-change", "shift-norm"):
         assert float(values[name][..., 0].abs().max()) == 0
     assert (float(values["shift-norm"].max()) > 0) == (block is ResidualBlock)
+
+
+def test_a_probe_says_what_it_needs() -> None:
+    """Updates, or a trial."""
+    assert probe("a").needs == "updates"
+    with pytest.raises(ArgumentError, match="Probe 'a': got needs='block', needs 'updates' or 'trial'"):
+        Probe(name="a", summary="", measure=lambda each: 0.0, needs="block")  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """Language models of `transformers`: what a prompt does to the weights of every block."""
 
-from ctxblocks import FamilySpec, Probe, hookimpl
+from ctxblocks import FamilySpec, hookimpl
 from ctxblocks_transformers._course import Course
 from ctxblocks_transformers._difference import Difference, InertUpdateError
 from ctxblocks_transformers._explain import LayerReport, ModelReport, explain
@@ -10,7 +10,6 @@ from ctxblocks_transformers._load import LoadError, load_model, load_skeleton, p
 from ctxblocks_transformers._model_update import Application, ModelUpdate
 from ctxblocks_transformers._page import page
 from ctxblocks_transformers._picture import picture
-from ctxblocks_transformers._probes import PROBES
 from ctxblocks_transformers._prompt_dynamics import PromptDynamics
 from ctxblocks_transformers._replay import Replay, replay
 from ctxblocks_transformers._trace import trace
@@ -28,7 +27,6 @@ __all__ = [
     "PromptDynamics",
     "Replay",
     "ctxblocks_families",
-    "ctxblocks_probes",
     "explain",
     "guess",
     "load_model",
@@ -46,9 +44,3 @@ __all__ = [
 def ctxblocks_families() -> list[FamilySpec]:
     """The families of this plugin."""
     return list(FAMILIES)
-
-
-@hookimpl
-def ctxblocks_probes() -> list[Probe]:
-    """The probes of this plugin."""
-    return list(PROBES)

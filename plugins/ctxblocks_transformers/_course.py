@@ -46,7 +46,15 @@ def monitor(
 ) -> dict[str, Tensor]:  # (blocks, steps) each
     """Every probe on every block; a block that reads no other token has updates of zero."""
     known = registry()
-    probes = list(known.probes.values()) if names is None else [known.probe(name) for name in names]
+    probes = [known.probe(name) for name in (known.probes if names is None else names)]
+    if names is None:
+        probes = [probe for probe in probes if probe.needs == "updates"]
+    for probe in probes:
+        if probe.needs != "updates":
+            raise ArgumentError(
+                f"probe {probe.name!r}: measures a trial of prompts with targets, needs to be one of updates alone for a "
+                f"generation; leave it out"
+            )
     courses = [_course(site, update, steps) for site, update in zip(sites, updates, strict=True)]
     with torch.no_grad():
         return {probe.name: torch.stack([_measured(probe, each, steps) for each in courses]) for probe in probes}

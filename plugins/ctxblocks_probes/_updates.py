@@ -1,9 +1,9 @@
-"""Probes that come with the plugin: how large updates are, and how they change from one token to the next."""
+"""How large updates are, and how they change from one token to the next."""
 
 import torch
 from torch import Tensor
 
-from ctxblocks import LowRank, Probe, Updates
+from ctxblocks import LowRank, Updates
 
 
 def marginal_change(course: Updates) -> Tensor:  # (…, steps)
@@ -42,10 +42,17 @@ def shift_norm(course: Updates) -> Tensor:  # (…, steps)
     return length
 
 
-PROBES = (
-    Probe(name="alignment", summary="cosine of an update and the one before", measure=alignment),
-    Probe(name="determinant", summary="det P of the operator on the readers", measure=determinant),
-    Probe(name="marginal-change", summary="‖ΔW_i − ΔW_{i−1}‖, Frobenius", measure=marginal_change),
-    Probe(name="norm", summary="‖ΔW_i‖, Frobenius and spectral", measure=norm),
-    Probe(name="shift-norm", summary="‖Δb'_i‖ of the bypass shift", measure=shift_norm),
-)
+def distance_to_full(course: Updates) -> Tensor:  # (…, steps)
+    """`‖ΔW_n − ΔW_i‖_F`, `n` the last: what is still to come."""
+    operator, weights = course.updates.operator, course.weights()
+    columns = torch.cat([operator.direction @ weight.to(operator.direction.dtype).mT for weight in weights], dim=-1)
+    last, keys = columns[..., -1:, :].expand_as(columns), operator.key[..., -1:, :].expand_as(operator.key)
+    change = LowRank(torch.stack([last, -columns], dim=-1), torch.stack([keys, operator.key], dim=-2))
+    return change.norm()
+
+
+def commutator(course: Updates) -> Tensor:  # (…, steps)
+    """`‖P_i P_{i−1} − P_{i−1} P_i‖_F`: 0 where the order of the two does not matter; the first, which follows nothing, is 0."""
+    updates = course.updates
+    found = updates[..., 1:].operator.commutator(updates[..., :-1].operator).norm()
+    return torch.cat([torch.zeros_like(updates.operator.key[..., :1, 0]), found.to(updates.operator.key.dtype)], dim=-1)

@@ -1,0 +1,48 @@
+"""Probes: named measurements of updates, of the dynamics of prompts, and of generations."""
+
+from ctxblocks import Probe, hookimpl
+from ctxblocks_probes import _trials as trials
+from ctxblocks_probes import _updates as updates
+from ctxblocks_probes._decay import Decay, decay_exponent
+
+__all__ = ["Decay", "ctxblocks_probes", "decay_exponent"]
+
+PROBES = (
+    Probe(name="alignment", summary="cosine of an update and the one before", measure=updates.alignment),
+    Probe(name="commutator", summary="‖P_i P_{i−1} − P_{i−1} P_i‖, Frobenius", measure=updates.commutator),
+    Probe(name="determinant", summary="det P of the operator on the readers", measure=updates.determinant),
+    Probe(name="distance-to-full", summary="‖ΔW_n − ΔW_i‖, Frobenius", measure=updates.distance_to_full),
+    Probe(name="marginal-change", summary="‖ΔW_i − ΔW_{i−1}‖, Frobenius", measure=updates.marginal_change),
+    Probe(name="norm", summary="‖ΔW_i‖, Frobenius and spectral", measure=updates.norm),
+    Probe(name="shift-norm", summary="‖Δb'_i‖ of the bypass shift", measure=updates.shift_norm),
+    Probe(
+        name="in-context-error",
+        summary="squared error of the prediction behind i tokens",
+        measure=trials.in_context_error,
+        needs="trial",
+    ),
+    Probe(
+        name="gradient-alignment",
+        summary="cosine of an update and SGD on the same examples",
+        measure=trials.gradient_alignment,
+        needs="trial",
+    ),
+    Probe(
+        name="effective-rank",
+        summary="directions that count in the factorised product",
+        measure=trials.effective_rank,
+        needs="trial",
+    ),
+    Probe(
+        name="leading-share",
+        summary="share of the factorised product's largest singular value",
+        measure=trials.leading_share,
+        needs="trial",
+    ),
+)
+
+
+@hookimpl
+def ctxblocks_probes() -> list[Probe]:
+    """The probes of this plugin."""
+    return list(PROBES)
