@@ -1,0 +1,138 @@
+"""`ctxblocks compare`: layers side by side on the same tasks, each beside its untrained twin and the best baseline."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import attrs
+from cyclopts import Parameter
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from ctxblocks._cli._options import Device, Json, Seed, console, print_json
+
+if TYPE_CHECKING:
+    from ctxblocks.comparison import Comparison, Line
+    from ctxblocks.comparison._run import Progress
+
+Layers = Annotated[
+    list[str] | None, Parameter(name="--layers", consume_multiple=True, help="Registered layers; by default all.")
+]
+Tasks = Annotated[
+    list[str] | None, Parameter(name="--tasks", consume_multiple=True, help="Task classes; by default linear.")
+]
+Preset = Annotated[
+    Literal["quick", "default"], Parameter(name="--preset", help="How large the models are, and how long they train.")
+]
+Seeds = Annotated[int | None, Parameter(name="--seeds", show_default=False, help="Models of each layer and task; 1.")]
+Inputs = Annotated[int | None, Parameter(name="--inputs", show_default=False, help="Components of x; 5.")]
+Examples = Annotated[int | None, Parameter(name="--examples", show_default=False, help="Examples in a prompt.")]
+Blocks = Annotated[int | None, Parameter(name="--blocks", show_default=False, help="Blocks of the models.")]
+Steps = Annotated[int | None, Parameter(name="--steps", show_default=False, help="Steps of training.")]
+Jobs = Annotated[
+    int | None, Parameter(name="--jobs", show_default=False, help="Processes side by side; one for each processor.")
+]
+Out = Annotated[
+    Path | None,
+    Parameter(name="--out", show_default=False, help="Folder, gone on with where it holds a part; one in runs."),
+]
+
+
+def compare(
+    *,
+    layers: Layers = None,
+    tasks: Tasks = None,
+    seeds: Seeds = None,
+    preset: Preset = "quick",
+    inputs: Inputs = None,
+    examples: Examples = None,
+    blocks: Blocks = None,
+    steps: Steps = None,
+    jobs: Jobs = None,
+    out: Out = None,
+    as_json: Json = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> int:
+    """Train layers at matched sizes on the same tasks, and measure what contexts do to the weights of each.
+
+    The same settings give the same table, however often the command was cut short. A model that fails is reported, the
+    rest finish, and the exit code is 1.
+    """
+    from ctxblocks import comparison
+    from ctxblocks._requests import device_of
+
+    options = {"seeds": seeds, "inputs": inputs, "examples": examples, "blocks": blocks, "steps": steps}
+    config = comparison.compare_config(
+        preset, tuple(layers or ()), tuple(tasks or ()), seed=seed, device=device_of(device).type, **options
+    )
+    folder = Path("runs", f"compare-{preset}") if out is None else out
+    with _progress(len(config.cells())) as progress:
+        found = comparison.compare(config, folder, jobs, progress)
+    lengths = sorted({n for n in (8, config.examples) if n <= config.examples})
+    lines = comparison.summarize(found.table, config.inputs, lengths)
+    note = comparison.order_differs([line for line in lines if line.n == lengths[-1]])
+    if as_json:
+        print_json(
+            {"out": str(folder), "failed": found.failed, "lines": [attrs.asdict(line) for line in lines], "note": note}
+        )
+    else:
+        _print(found, lines, note, folder, console())
+    return 1 if found.failed else 0
+
+
+@contextmanager
+def _progress(cells: int) -> "Iterator[Progress]":
+    """A bar on a terminal, with the name of what has just landed."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+        task = bars.add_task("cells", total=cells)
+        yield lambda done, of, what: bars.update(task, completed=done, description=what)
+
+
+def _print(found: "Comparison", lines: "list[Line]", note: str, folder: Path, out: Console) -> None:
+    config = found.config
+    out.print(
+        f"{config.blocks} pre-norm blocks of width {config.width}, {config.steps} steps of {config.batch} tasks, "
+        f"{config.seeds} of each, measured on {config.trials} new tasks",
+        soft_wrap=True,
+    )
+    heads: list[Any] = [
+        "task",
+        "n",
+        "layer",
+        "squared error",
+        "±",
+        "untrained",
+        "best baseline",
+        "its error",
+        "parameters",
+    ]
+    if any(line.published is not None for line in lines):
+        heads.append("published")
+    table = Table(*heads, box=box.SIMPLE_HEAD if out.is_terminal else None)
+    for line in lines:
+        numbers = [f"{value:.3g}" for value in (line.value, line.error, line.untrained)]
+        known = "" if line.published is None else f"{line.published:g}"
+        cells = [
+            line.task,
+            str(line.n),
+            line.layer,
+            *numbers,
+            line.baseline,
+            f"{line.best:.2g}",
+            str(line.parameters),
+            known,
+        ]
+        table.add_row(*cells[: len(heads)])
+    out.print(table)
+    if note:
+        out.print(note, soft_wrap=True)
+    for name, problem in found.failed.items():
+        out.print(f"failed: {name}: {problem}", soft_wrap=True)
+    out.print(f"wrote {folder}: run.json, metrics.parquet, cells", soft_wrap=True)

@@ -1,0 +1,118 @@
+"""What a comparison is: layers, task classes and seeds, and how each model is built, trained and measured."""
+
+from typing import Any, Literal
+
+import attrs
+import torch
+
+from ctxblocks._errors import ArgumentError
+from ctxblocks._registry import registry
+
+FORMAT = 1
+"""Of the folder that a comparison is written to."""
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"examples": 8, "blocks": 2, "width": 16, "steps": 1500, "batch": 64, "trials": 64},
+    "default": {"examples": 32, "blocks": 4, "width": 32, "steps": 3000, "batch": 64, "trials": 256},
+}
+"""`quick` takes a minute or two with all bundled layers and one seed; `default` trains long enough to learn linear functions."""
+
+
+def _positive(instance: Any, attribute: Any, value: Any) -> None:
+    if not value > 0:
+        raise ArgumentError(f"{attribute.name}: got {value!r}, needs more than 0")
+
+
+def _some(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
+    if not value or len(set(value)) < len(value):
+        raise ArgumentError(f"{attribute.name}: got {list(value)!r}, needs at least one, and each once")
+
+
+@attrs.frozen(kw_only=True)
+class CompareConfig:
+    """All settings of a comparison.
+
+    Attributes:
+        preset: that it began as.
+        layers: names of registered layers.
+        tasks: names of registered task classes.
+        seeds: models of each layer and task.
+        inputs: `d` of the tasks.
+        examples: `n` of the prompts, in training and measurement.
+        blocks: of the stack, pre-norm, each the layer and an MLP.
+        width: of the blocks.
+        steps: of Adam.
+        batch: tasks in a step.
+        learning_rate: of Adam.
+        trials: new tasks on which a model is measured.
+        seed: that all others come from.
+        device: `"cpu"` or `"cuda"`.
+    """
+
+    preset: Literal["quick", "default"] = "quick"
+    layers: tuple[str, ...] = attrs.field(validator=_some)
+    tasks: tuple[str, ...] = attrs.field(validator=_some)
+    seeds: int = attrs.field(default=1, validator=_positive)
+    inputs: int = attrs.field(default=5, validator=_positive)
+    examples: int = attrs.field(validator=_positive)
+    blocks: int = attrs.field(validator=_positive)
+    width: int = attrs.field(validator=_positive)
+    steps: int = attrs.field(validator=_positive)
+    batch: int = attrs.field(validator=_positive)
+    learning_rate: float = attrs.field(default=1e-3, validator=_positive)
+    trials: int = attrs.field(validator=_positive)
+    seed: int = 0
+    device: str = "cpu"
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where models are trained."""
+        return torch.device(self.device)
+
+    def cells(self) -> "list[Cell]":
+        """Every model that is trained, and for every task and seed what statistics makes of the same prompts."""
+        return [
+            Cell(layer, task, seed)
+            for task in self.tasks
+            for seed in range(self.seeds)
+            for layer in (*self.layers, BASELINES)
+        ]
+
+
+BASELINES = ""
+"""Stands for a layer where baselines are meant."""
+
+
+@attrs.frozen
+class Cell:
+    """One model, or with layer "" the baselines of its prompts."""
+
+    layer: str
+    task: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.layer or 'baselines'}--{self.task}--{self.seed}"
+
+
+def compare_config(preset: str, layers: tuple[str, ...], tasks: tuple[str, ...], **options: Any) -> CompareConfig:
+    """A preset's settings for some layers and tasks (all registered layers where none is named), changed by the options given.
+
+    Raises:
+        UnknownLayerError, ArgumentError: a name is not registered, the message lists what is; or an option is out of range.
+    """
+    if preset not in PRESETS:
+        raise ArgumentError(f"preset: got {preset!r}, needs one of {', '.join(map(repr, PRESETS))}")
+    known = registry()
+    for layer in layers:
+        known.layer(layer)
+    for task in tasks:
+        known.task(task)
+    given = {name: value for name, value in options.items() if value is not None}
+    return CompareConfig(
+        preset=preset,  # type: ignore[arg-type]
+        layers=tuple(layers) or tuple(known.layers),
+        tasks=tuple(tasks) or ("linear",),
+        **{**PRESETS[preset], **given},
+    )

@@ -1,0 +1,238 @@
+"""`compare`: matched sizes, the same prompts for all, controls and baselines, and folders that go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from ctxblocks import ArgumentError, UnknownLayerError, registry
+from ctxblocks._cli import main
+from ctxblocks.comparison import SCHEMA, CompareConfig, Line, compare, compare_config, order_differs, summarize
+from ctxblocks.comparison._cells import run_cell
+from ctxblocks.comparison._config import Cell
+from ctxblocks.comparison._models import build, count, predictions
+
+SMALL = {"inputs": 2, "examples": 4, "blocks": 2, "width": 8, "steps": 6, "batch": 8, "trials": 12}
+OPTIONS = ["--inputs", "2", "--examples", "3", "--blocks", "1", "--steps", "4", "--jobs", "1"]
+
+
+def small(**options: Any) -> CompareConfig:
+    return compare_config("quick", ("gru", "self-attention"), ("linear",), **{**SMALL, **options})
+
+
+def same(one: pa.Table, other: pa.Table) -> bool:
+    """Equal rows; a missing standard error is equal to itself."""
+    return str(one.to_pylist()) == str(other.to_pylist())
+
+
+def test_sizes_match() -> None:
+    """Every bundled layer within half a hidden unit of the largest."""
+    config = attrs.evolve(small(), layers=tuple(registry().layers), width=16)
+    sizes = {layer: count(build(config, layer, 0)) for layer in config.layers}
+    unit = config.blocks * (2 * config.width + 1)
+    assert max(sizes.values()) - min(sizes.values()) <= unit
+
+
+def test_models_are_of_their_seed() -> None:
+    """The same seed the same weights, another layer or seed others."""
+    config = small()
+    one, again, other = (build(config, "gru", seed) for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), again.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_cell_holds_every_probe_of_both_twins() -> None:
+    """Errors for every prefix, and every probe that a block of a stack has, trained and untrained."""
+    config = small()
+    table, seconds = run_cell(config, Cell("gru", "linear", 0))
+    assert table.schema == SCHEMA
+    rows = table.to_pylist()
+    probes = {row["probe"] for row in rows}
+    wanted = set(registry().probes) - {"gradient-alignment"}
+    assert probes == wanted | {"parameters", "decay-exponent", "decay-exponent-low", "decay-exponent-high"}
+    assert set(seconds) == {"seconds-per-step", "seconds-of-measuring"}
+    for control in ("trained", "untrained"):
+        errors = [row for row in rows if row["probe"] == "in-context-error" and row["control"] == control]
+        assert [row["n"] for row in errors] == list(range(5))
+        norms = [row for row in rows if row["probe"] == "norm" and row["control"] == control]
+        assert [(row["block"], row["n"]) for row in norms] == [(block, n) for block in range(2) for n in range(5)]
+    untrained = build(config, "gru", 0)
+    spec = registry().task("linear")
+    from ctxblocks.experiments._tasks import derive_seed
+
+    prompts = spec.sample(spec.config(inputs=2, examples=4), 12, derive_seed(0, "linear", 0, "new tasks")).to(
+        "cpu", torch.float32
+    )
+    with torch.no_grad():
+        found = (predictions(untrained, prompts) - prompts.target[:, None]).square().double()
+    values = [row["value"] for row in rows if row["probe"] == "in-context-error" and row["control"] == "untrained"]
+    spreads = [row["error"] for row in rows if row["probe"] == "in-context-error" and row["control"] == "untrained"]
+    np.testing.assert_allclose(values, found.mean(0).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(spreads, found.std(0).numpy() / np.sqrt(12), rtol=1e-5)
+
+
+def test_training_helps() -> None:
+    """A few hundred steps on one input bring the error well below the untrained twin's."""
+    config = small(inputs=1, steps=300, batch=32, trials=100, width=16, learning_rate=3e-3)
+    rows = run_cell(config, Cell("self-attention", "linear", 0))[0].to_pylist()
+    last = {r["control"]: r for r in rows if r["probe"] == "in-context-error" and r["n"] == 4}
+    assert last["trained"]["value"] + 5 * last["trained"]["error"] < last["untrained"]["value"]
+
+
+def test_one_table_whatever_the_workers_and_the_interruptions(tmp_path: Path) -> None:
+    """Two processes, one, and a folder that lost a cell: the same rows; a second call computes nothing."""
+    config = small(seeds=2)
+    tables = []
+    for name, workers in (("two", 2), ("one", 1)):
+        tables.append(compare(config, tmp_path / name, workers).table)
+    assert same(*tables)
+    (tmp_path / "one" / "cells" / "gru--linear--1.parquet").unlink()
+    told: list[tuple[int, int, str]] = []
+    again = compare(config, tmp_path / "one", 1, lambda *each: told.append(each))
+    assert told == [(6, 6, "gru--linear--1")]
+    assert same(again.table, tables[0])
+    told.clear()
+    compare(config, tmp_path / "one", 1, lambda *each: told.append(each))
+    assert told == []
+    found = json.loads((tmp_path / "one" / "run.json").read_text())
+    assert (found["status"], found["failed"], found["format"]) == ("complete", {}, 1)
+    assert same(pq.read_table(tmp_path / "one" / "metrics.parquet"), tables[0])
+
+
+def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
+    """Killed when the first cell has landed, and called again: the table of an undisturbed one."""
+    script = (
+        "import sys; from pathlib import Path; from ctxblocks.comparison import compare, compare_config\n"
+        f"config = compare_config('quick', ('gru', 'self-attention'), ('linear',), seeds=3, **{SMALL!r})\n"
+        "compare(config, Path(sys.argv[1]), 1)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "killed")], start_new_session=True)
+    cells = tmp_path / "killed" / "cells"
+    while not (cells.exists() and any(cells.glob("*.parquet"))):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    landed = len(list(cells.glob("*.parquet")))
+    config = small(seeds=3)
+    assert landed < len(config.cells())
+    assert json.loads((tmp_path / "killed" / "run.json").read_text())["status"] == "running"
+    assert same(compare(config, tmp_path / "killed", 1).table, compare(config, tmp_path / "whole", 1).table)
+
+
+def test_a_cell_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest finish, and the next call tries it again."""
+    config = small()
+    real = run_cell
+
+    def failing(config: CompareConfig, cell: Cell) -> Any:
+        if cell.layer == "gru":
+            raise RuntimeError("no\nluck")
+        return real(config, cell)
+
+    monkeypatch.setattr("ctxblocks.comparison._run.run_cell", failing)
+    found = compare(config, tmp_path, 1)
+    assert found.failed == {"gru--linear--0": "RuntimeError: no luck"}
+    assert {line.layer for line in summarize(found.table, 2, (4,))} == {"self-attention"}
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "incomplete"
+    monkeypatch.undo()
+    assert compare(config, tmp_path, 1).failed == {}
+
+
+def test_the_summary_is_the_table_s(tmp_path: Path) -> None:
+    """Means and standard errors over seeds, and the best baseline, by hand."""
+    found = compare(small(seeds=3), tmp_path, 1)
+    (line,) = [each for each in summarize(found.table, 2, (4,)) if each.layer == "gru"]
+    rows = [r for r in found.table.to_pylist() if r["probe"] == "in-context-error" and r["n"] == 4]
+    mine = [r["value"] for r in rows if r["layer"] == "gru" and r["control"] == "trained"]
+    assert line.value == pytest.approx(np.mean(mine))
+    assert line.error == pytest.approx(np.std(mine, ddof=1) / np.sqrt(3))
+    assert line.untrained == pytest.approx(
+        np.mean([r["value"] for r in rows if r["control"] == "untrained" and r["layer"] == "gru"])
+    )
+    assert (line.baseline, line.published) == ("least-squares", None)
+    assert line.best < 1e-20
+
+
+def test_the_published_order() -> None:
+    """Said only where ours is another."""
+
+    def line(layer: str, value: float, published: float | None) -> Line:
+        return Line(layer, "linear", 8, value, 0.0, 1.0, "ridge", 0.0, 10, published)
+
+    agree = [line("ssm", 0.1, 0.01), line("gru", 0.2, 0.04), line("griffin", 0.0, None)]
+    assert order_differs(agree) == ""
+    assert "ours gru, ssm; published ssm, gru" in order_differs([line("ssm", 0.3, 0.01), line("gru", 0.2, 0.04)])
+
+
+def test_settings_that_cannot_be(tmp_path: Path) -> None:
+    """Unknown names list what there is."""
+    with pytest.raises(UnknownLayerError, match="gruu"):
+        compare_config("quick", ("gruu",), ())
+    with pytest.raises(ArgumentError, match="task: got 'cubic', needs one of associative-recall"):
+        compare_config("quick", (), ("cubic",))
+    with pytest.raises(ArgumentError, match="preset: got 'slow', needs one of 'quick', 'default'"):
+        compare_config("slow", (), ())
+    with pytest.raises(ArgumentError, match="steps: got 0, needs more than 0"):
+        small(steps=0)
+    with pytest.raises(ArgumentError, match=r"layers: got .*, needs at least one, and each once"):
+        compare_config("quick", ("gru", "gru"), ())
+    with pytest.raises(ArgumentError, match="workers: got 0, needs at least 1"):
+        compare(small(), tmp_path, 0)
+
+
+def test_folders_that_cannot_be_gone_on_with(tmp_path: Path) -> None:
+    """Another comparison's, another version's, something else's, a damaged cell: the file is named."""
+    compare(small(steps=2), tmp_path, 1)
+    with pytest.raises(ArgumentError, match=r"run\.json: holds a comparison with another steps, 2 for 3"):
+        compare(small(steps=3), tmp_path, 1)
+    cell = tmp_path / "cells" / "gru--linear--0.parquet"
+    content = cell.read_bytes()
+    cell.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ArgumentError, match=r"gru--linear--0\.parquet: cannot be read .* delete it"):
+        compare(small(steps=2), tmp_path, 1)
+    pq.write_table(pa.table({"a": [1]}), cell)
+    with pytest.raises(ArgumentError, match="holds other columns than this version's"):
+        compare(small(steps=2), tmp_path, 1)
+    run = tmp_path / "run.json"
+    found = json.loads(run.read_text())
+    run.write_text(json.dumps({**found, "format": 99}))
+    with pytest.raises(ArgumentError, match=r"run\.json: is of format 99, needs 1"):
+        compare(small(steps=2), tmp_path, 1)
+    run.write_text("{")
+    with pytest.raises(ArgumentError, match=r"run\.json: is no comparison's"):
+        compare(small(steps=2), tmp_path, 1)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Table and JSON of one folder; wrong names in one line."""
+    capsys.readouterr()
+    names = ["--layers", "gru", "--tasks", "linear", "noisy-linear", "--out", str(tmp_path / "out")]
+    assert main(["compare", *names, *OPTIONS, "--device", "cpu"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0].startswith("1 pre-norm blocks of width 16, 4 steps of 64 tasks")
+    assert sum(" 3 gru " in f" {line}" for line in lines) == 2
+    assert main(["compare", *names, *OPTIONS, "--device", "cpu", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [line["task"] for line in found["lines"]] == ["linear", "noisy-linear"]
+    for arguments, message in (
+        (["--layers", "gruu"], "gruu"),
+        (["--tasks", "cubic"], "task: got 'cubic', needs one of associative-recall"),
+        (["--steps", "0"], "steps: got 0"),
+    ):
+        assert main(["compare", *arguments, "--out", str(tmp_path / "no")]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert message in err
+    assert not (tmp_path / "no").exists()
