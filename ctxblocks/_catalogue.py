@@ -1,6 +1,7 @@
 """What plugins provide beside layers, by name."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from ctxblocks._errors import ArgumentError
 from ctxblocks._families import FamilySpec
@@ -37,15 +38,13 @@ class Catalogue:
             ArgumentError: nobody provides it; the message lists known names.
             PluginError: two plugins provide it.
         """
-        probe: Probe | None = only_offer(f"probe {name!r}", self._probes().get(name, []))
-        if probe is None:
-            raise ArgumentError(f"probe: got {name!r}, needs one of {listed(self.probes)}{closest(name, self.probes)}")
-        return probe
+        found: Probe = self._named("probe", name)
+        return found
 
     @property
     def probes(self) -> Mapping[str, Probe]:
         """Every probe that exactly one plugin provides, by name, sorted and read-only."""
-        return only_offers(self._probes())
+        return only_offers(self._by_name("probe"))
 
     def task(self, name: str) -> TaskSpec:
         """The task class of that name.
@@ -54,21 +53,25 @@ class Catalogue:
             ArgumentError: nobody provides it; the message lists known names.
             PluginError: two plugins provide it.
         """
-        task: TaskSpec | None = only_offer(f"task {name!r}", self._tasks().get(name, []))
-        if task is None:
-            raise ArgumentError(f"task: got {name!r}, needs one of {listed(self.tasks)}{closest(name, self.tasks)}")
-        return task
+        found: TaskSpec = self._named("task", name)
+        return found
 
     @property
     def tasks(self) -> Mapping[str, TaskSpec]:
         """Every task class that exactly one plugin provides, by name, sorted and read-only."""
-        return only_offers(self._tasks())
+        return only_offers(self._by_name("task"))
 
     def _families(self) -> Offers:
         return offers(self._plugins, "families", lambda spec: spec.models)
 
-    def _probes(self) -> Offers:
-        return offers(self._plugins, "probes", lambda probe: (probe.name,))
+    def _by_name(self, kind: str) -> Offers:
+        return offers(self._plugins, f"{kind}s", lambda spec: (spec.name,))
 
-    def _tasks(self) -> Offers:
-        return offers(self._plugins, "tasks", lambda task: (task.name,))
+    def _named(self, kind: str, name: str) -> Any:
+        """The one probe or task of that name."""
+        offered = self._by_name(kind)
+        found = only_offer(f"{kind} {name!r}", offered.get(name, []))
+        if found is None:
+            known = only_offers(offered)
+            raise ArgumentError(f"{kind}: got {name!r}, needs one of {listed(known)}{closest(name, known)}")
+        return found

@@ -186,8 +186,7 @@ def test_layers_as_json(shared: Registry, capsys: pytest.CaptureFixture[str]) ->
         ),
         (
             "--bogus",
-            "ctxblocks: got '--bogus', needs one of the commands layers, verify, reproduce, bench, compare, trace, "
-            "explain, export",
+            "ctxblocks: got '--bogus', needs one of the commands layers, verify, reproduce, bench, compare, trace, explain,",
         ),
         ("layers --bogus", "Unknown option: --bogus. See ctxblocks layers --help."),
         ("layers --device tpu", 'Invalid value "tpu" for --device. Choose from: "auto", "cpu", "cuda".'),
