@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from ctxblocks._networks import MLP as MLP
     from ctxblocks._networks import GatedMLP as GatedMLP
     from ctxblocks._networks import Network as Network
+    from ctxblocks._observers import Observer as Observer
+    from ctxblocks._observers import ObserverSpec as ObserverSpec
     from ctxblocks._operator import ContextOperator as ContextOperator
     from ctxblocks._operator import OperatorProduct as OperatorProduct
     from ctxblocks._probes import Probe as Probe
@@ -111,6 +113,8 @@ _HOMES = {
     "MixtureOfExperts": "_mixture",
     "Network": "_networks",
     "NonFiniteError": "_errors",
+    "Observer": "_observers",
+    "ObserverSpec": "_observers",
     "OperatorProduct": "_operator",
     "OutOfMemoryError": "_errors",
     "ParallelBlock": "_residual",

@@ -6,13 +6,14 @@ from typing import Any
 from ctxblocks._errors import ArgumentError
 from ctxblocks._families import FamilySpec
 from ctxblocks._messages import closest, listed
+from ctxblocks._observers import ObserverSpec
 from ctxblocks._plugins import Offers, Plugin, offers, only_offer, only_offers
 from ctxblocks._probes import Probe
 from ctxblocks._tasks import TaskSpec
 
 
 class Catalogue:
-    """Families of language models, probes and task classes, from the plugins that loaded."""
+    """Families of language models, probes, task classes and observers, from the plugins that loaded."""
 
     def __init__(self) -> None:
         self._plugins: dict[str, Plugin] = {}
@@ -61,6 +62,21 @@ class Catalogue:
         """Every task class that exactly one plugin provides, by name, sorted and read-only."""
         return only_offers(self._by_name("task"))
 
+    def observer(self, name: str) -> ObserverSpec:
+        """The observer of that name.
+
+        Raises:
+            ArgumentError: nobody provides it; the message lists known names.
+            PluginError: two plugins provide it.
+        """
+        found: ObserverSpec = self._named("observer", name)
+        return found
+
+    @property
+    def observers(self) -> Mapping[str, ObserverSpec]:
+        """Every observer that exactly one plugin provides, by name, sorted and read-only."""
+        return only_offers(self._by_name("observer"))
+
     def _families(self) -> Offers:
         return offers(self._plugins, "families", lambda spec: spec.models)
 
@@ -68,7 +84,7 @@ class Catalogue:
         return offers(self._plugins, f"{kind}s", lambda spec: (spec.name,))
 
     def _named(self, kind: str, name: str) -> Any:
-        """The one probe or task of that name."""
+        """The one probe, task or observer of that name."""
         offered = self._by_name(kind)
         found = only_offer(f"{kind} {name!r}", offered.get(name, []))
         if found is None:

@@ -21,6 +21,7 @@ what it returns says how to build a layer and builds none.
 """
 
 from ctxblocks._families import FamilySpec
+from ctxblocks._observers import ObserverSpec
 from ctxblocks._probes import Probe
 from ctxblocks._specs import LayerSpec, hookspec
 from ctxblocks._tasks import TaskSpec
@@ -53,6 +54,14 @@ def ctxblocks_probes() -> list[Probe]:  # type: ignore[empty-body]
 @hookspec
 def ctxblocks_tasks() -> list[TaskSpec]:  # type: ignore[empty-body]
     """The task classes of this plugin: functions that are learned in context, with their baselines.
+
+    Every name must be free: asking for one that two plugins provide is an error that names both.
+    """
+
+
+@hookspec
+def ctxblocks_observers() -> list[ObserverSpec]:  # type: ignore[empty-body]
+    """The observers of this plugin, told of a run while it goes on.
 
     Every name must be free: asking for one that two plugins provide is an error that names both.
     """

@@ -13,6 +13,7 @@ from ctxblocks import _hookspecs
 from ctxblocks._errors import PluginError
 from ctxblocks._families import FamilySpec
 from ctxblocks._messages import closest, listed
+from ctxblocks._observers import ObserverSpec
 from ctxblocks._probes import Probe
 from ctxblocks._specs import PROJECT, LayerSpec, Traits
 from ctxblocks._tasks import TaskSpec
@@ -32,6 +33,7 @@ class Plugin:
     families: tuple[FamilySpec, ...] = ()
     probes: tuple[Probe, ...] = ()
     tasks: tuple[TaskSpec, ...] = ()
+    observers: tuple[ObserverSpec, ...] = ()
 
 
 Offers = dict[str, list[tuple[str, Any]]]
@@ -40,9 +42,10 @@ KINDS: Mapping[str, tuple[type[Any], str]] = {
     "families": (FamilySpec, "ctxblocks.FamilySpec(name=…, models=…, layers=…, blocks=…)"),
     "probes": (Probe, "ctxblocks.Probe(name=…, summary=…, measure=…)"),
     "tasks": (TaskSpec, "ctxblocks.TaskSpec(name=…, summary=…, config=…, sample=…, baselines=…)"),
+    "observers": (ObserverSpec, "ctxblocks.ObserverSpec(name=…, summary=…, open=…)"),
 }
 """What the hook of each kind, `ctxblocks_<kind>`, returns a list of, and how that is built."""
-SINGULAR = {"layers": "layer", "families": "family", "probes": "probe", "tasks": "task"}
+SINGULAR = {"layers": "layer", "families": "family", "probes": "probe", "tasks": "task", "observers": "observer"}
 
 
 def installed() -> dict[str, list[importlib.metadata.EntryPoint]]:

@@ -53,6 +53,7 @@ def test_the_page_documents_every_hook() -> None:
         "ctxblocks_families",
         "ctxblocks_probes",
         "ctxblocks_tasks",
+        "ctxblocks_observers",
     ]
     for node in hooks:
         assert ast.get_docstring(node)

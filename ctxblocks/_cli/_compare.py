@@ -37,6 +37,10 @@ Steps = Annotated[int | None, Parameter(name="--steps", show_default=False, help
 Jobs = Annotated[
     int | None, Parameter(name="--jobs", show_default=False, help="Processes side by side; one for each processor.")
 ]
+Observe = Annotated[
+    list[str] | None,
+    Parameter(name="--observe", consume_multiple=True, show_default=False, help="Registered observers: tensorboard, …"),
+]
 Out = Annotated[
     Path | None,
     Parameter(name="--out", show_default=False, help="Folder, gone on with where it holds a part; one in runs."),
@@ -55,6 +59,7 @@ def compare(
     steps: Steps = None,
     jobs: Jobs = None,
     out: Out = None,
+    observe: Observe = None,
     as_json: Json = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -73,7 +78,7 @@ def compare(
     )
     folder = Path("runs", f"compare-{preset}") if out is None else out
     with _progress(len(config.cells())) as progress:
-        found = comparison.compare(config, folder, jobs, progress)
+        found = comparison.compare(config, folder, jobs, progress, observe or ())
     lengths = sorted({n for n in (8, config.examples) if n <= config.examples})
     lines = comparison.summarize(found.table, config.inputs, lengths)
     note = comparison.order_differs([line for line in lines if line.n == lengths[-1]])

@@ -1,11 +1,13 @@
 """A comparison from beginning to end: cells side by side, each written as it lands, and one table of all."""
 
+import contextlib
 import io
+import itertools
 import json
 import os
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctxblocks._errors import ArgumentError
+from ctxblocks._observers import Observer
+from ctxblocks._registry import registry
 from ctxblocks.comparison._cells import SCHEMA, run_cell
 from ctxblocks.comparison._config import FORMAT, Cell, CompareConfig
 from ctxblocks.experiments._files import make_folders, write_bytes, write_text
@@ -45,7 +49,11 @@ class Comparison:
 
 
 def compare(
-    config: CompareConfig, out: Path, workers: int | None = None, progress: Progress = lambda done, of, what: None
+    config: CompareConfig,
+    out: Path,
+    workers: int | None = None,
+    progress: Progress = lambda done, of, what: None,
+    observers: Sequence[str] = (),
 ) -> Comparison:
     """Train and measure every cell that the folder lacks, and write the table of all.
 
@@ -57,15 +65,25 @@ def compare(
         out: the folder: `run.json`, `metrics.parquet`, `cells/`.
         workers: processes side by side, one thread each; by default one for each processor.
         progress: told of every cell.
+        observers: names of registered observers, told the rows of every cell that lands.
 
     Raises:
-        ArgumentError: the folder cannot be written, holds another comparison or another version's, or a damaged file.
+        ArgumentError: the folder cannot be written, holds another comparison or another version's, or a damaged file; or
+            nobody provides an observer.
     """
     workers = joblib.cpu_count() if workers is None else workers
     if workers < 1:
         raise ArgumentError(f"workers: got {workers}, needs at least 1; leave it out for one per processor")
+    specs = [registry().observer(name) for name in observers]
     make_folders(out, "cells")
     _begin(config, out)
+    with _told([spec.open(out) for spec in specs], _plain(config)) as told:
+        return _compared(config, out, workers, progress, told)
+
+
+def _compared(
+    config: CompareConfig, out: Path, workers: int, progress: Progress, observers: Sequence[Observer]
+) -> Comparison:
     cells = config.cells()
     missing = [cell for cell in cells if not _path(out, cell).exists()]
     failed: dict[str, str] = {}
@@ -74,6 +92,10 @@ def compare(
     for cell, problem, times in jobs(joblib.delayed(_work)(config, cell, out) for cell in missing):
         if problem:
             failed[cell.name] = problem
+        elif observers:
+            rows = read_cell(_path(out, cell)).to_pylist()
+            for observer, row in itertools.product(observers, rows):
+                observer.row(row)
         seconds[cell.name] = times
         done = len(cells) - len(missing) + len(seconds)
         progress(done, len(cells), f"{cell.name}: {problem}" if problem else cell.name)
@@ -83,6 +105,20 @@ def compare(
     write_bytes(out / "metrics.parquet", content.getvalue())
     _write(config, out, "incomplete" if failed else "complete", failed)
     return Comparison(config, table, failed, seconds)
+
+
+@contextlib.contextmanager
+def _told(observers: list[Observer], configuration: dict[str, Any]) -> Iterator[list[Observer]]:
+    """Observers of a run, told of its beginning and of how it ended."""
+    for observer in observers:
+        observer.start(configuration)
+    status = "failed"
+    try:
+        yield observers
+        status = "over"
+    finally:
+        for observer in observers:
+            observer.end(status)
 
 
 def read_cell(path: Path) -> pa.Table:

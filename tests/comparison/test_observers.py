@@ -1,0 +1,120 @@
+"""Observers are told of a comparison while it goes on, and TensorBoard's holds its numbers."""
+
+import io
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from ctxblocks_tensorboard import TensorBoard
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ctxblocks import ArgumentError, CtxblocksError, Observer, ObserverSpec, hookimpl, registry
+from ctxblocks._cli import main
+from ctxblocks._registry import Registry
+from ctxblocks.comparison import compare, compare_config
+
+SMALL = {"inputs": 2, "examples": 4, "blocks": 1, "width": 8, "steps": 2, "batch": 4, "trials": 6}
+
+
+class Listening(Observer):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+
+    def start(self, configuration: Mapping[str, Any]) -> None:
+        self.told.append(("start", configuration["layers"]))
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        self.told.append(("row", dict(row)))
+
+    def end(self, status: str) -> None:
+        self.told.append(("end", status))
+
+
+@pytest.fixture
+def listening(monkeypatch: pytest.MonkeyPatch) -> Listening:
+    """An observer in a registry that has everything else too."""
+    shared, heard = Registry(), Listening()
+    for name, source in registry().plugins.items():
+        shared.register(source, name)
+    plugin = type("Mine", (), {})()
+    plugin.ctxblocks_observers = hookimpl(lambda: [ObserverSpec(name="mine", summary="", open=lambda folder: heard)])
+    shared.register(plugin, "mine")
+    monkeypatch.setattr("ctxblocks._registry._shared", shared)
+    return heard
+
+
+def test_an_observer_is_told_every_row_once(listening: Listening, tmp_path: Path) -> None:
+    """Beginning, the table's rows as they land, the end; of a folder that has all, no row."""
+    config = compare_config("quick", ("gru",), ("linear",), **SMALL)
+    table = compare(config, tmp_path, 1, observers=["mine"]).table
+    assert listening.told[0] == ("start", ["gru"])
+    assert listening.told[-1] == ("end", "over")
+    assert sorted(map(str, (row for kind, row in listening.told if kind == "row"))) == sorted(
+        map(str, table.to_pylist())
+    )
+    listening.told.clear()
+    compare(config, tmp_path, 1, observers=["mine"])
+    assert [kind for kind, _ in listening.told] == ["start", "end"]
+
+
+def test_an_observer_is_told_of_a_failure(
+    listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever breaks off."""
+    monkeypatch.setattr("ctxblocks.comparison._run.pq.read_table", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        compare(compare_config("quick", ("gru",), ("linear",), **SMALL), tmp_path, 1, observers=["mine"])
+    assert listening.told[-1] == ("end", "failed")
+
+
+def test_tensorboard_holds_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By way of the command: a curve over `n` for every probe, and the settings."""
+    arguments = ["--layers", "gru", "--inputs", "2", "--examples", "3", "--blocks", "1", "--steps", "2", "--jobs", "1"]
+    assert main(["compare", *arguments, "--observe", "tensorboard", "--out", str(tmp_path), "--device", "cpu"]) == 0
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    curve = events.Scalars("linear/in-context-error/gru/trained/seed 0")
+    assert [point.step for point in curve] == [0, 1, 2, 3]
+    config = compare_config("quick", ("gru",), (), inputs=2, examples=3, blocks=1, steps=2)
+    rows = compare(config, tmp_path, 1).table.to_pylist()
+    wanted = [r["value"] for r in rows if r["probe"] == "in-context-error" and r["control"] == "trained"]
+    np.testing.assert_allclose([point.value for point in curve], wanted, rtol=1e-6)
+    assert "linear/norm/gru/trained/seed 0/block 0" in events.Tags()["scalars"]
+    assert "linear/in-context-error/baseline/ridge/seed 0" in events.Tags()["scalars"]
+
+
+def test_tensorboard_takes_figures(tmp_path: Path) -> None:
+    """As images of their size."""
+    content = io.BytesIO()
+    matplotlib.image.imsave(content, np.zeros((4, 6, 3)), format="png")
+    board = TensorBoard(tmp_path)
+    board.figure("curve", content.getvalue())
+    board.end("over")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (image,) = events.Images("curve")
+    assert (image.width, image.height) == (6, 4)
+
+
+def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package, and an unknown observer."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(CtxblocksError, match=r'pip install "ctxblocks\[tensorboard\]"'):
+        TensorBoard(tmp_path)
+    with pytest.raises(ArgumentError, match="observer: got 'wandb', needs one of tensorboard"):
+        compare(compare_config("quick", ("gru",), (), **SMALL), tmp_path / "no", 1, observers=["wandb"])
+    assert not (tmp_path / "no").exists()
+    with pytest.raises(ArgumentError, match="lower case with hyphens"):
+        ObserverSpec(name="A b", summary="", open=lambda folder: Observer())
+
+
+def test_a_plain_observer_does_nothing() -> None:
+    """Every method may be left out."""
+    plain = Observer()
+    assert [plain.start({}), plain.row({}), plain.figure("a", b""), plain.end("over")] == [None] * 4
