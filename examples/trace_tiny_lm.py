@@ -57,22 +57,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, default=Path("tiny-lm"), metavar="FOLDER", help="of train_tiny_lm.py")
     parser.add_argument("--steps", type=int, default=600, help="training steps of models that are missing")
-    parser.add_argument("--prompts", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of models that are missing")
+    parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--figure", type=Path, default=Path("marginal-changes.png"))
     options = parser.parse_args()
     logging.disable_progress_bar()
     stretches, panels = prompts(options.prompts), {}
+    missing = [name for name in train_tiny_lm.NAMES if not (options.models / name).exists()]
+    if missing:
+        train_tiny_lm.make_all(missing, options.models, options.steps, options.seed, "cpu")
     for name in train_tiny_lm.NAMES:
-        if not (options.models / name).exists():
-            train_tiny_lm.make(name, options.models, options.steps, 0, "cpu")
-        for full_name in (name, f"{name}-untrained"):
-            found = marginals(options.models / full_name, stretches)
-            panels[full_name] = found[0]
-            ratios = settling(found)
-            middle, least, most = ratios.median(0).values, ratios.amin(0), ratios.amax(0)
-            print(f"{full_name}: marginal change, last quarter of the prompt over first, median of {options.prompts}:")
-            for block in range(len(middle)):
-                print(f"  block {block}: {middle[block]:.2f}  ({least[block]:.2f} to {most[block]:.2f})")
+        pair = [marginals(options.models / path, stretches) for path in (name, f"{name}-untrained")]
+        panels |= {name: pair[0][0], f"{name}-untrained": pair[1][0]}
+        trained, untrained = map(settling, pair)
+        print(f"{name}: marginal change in the last quarter of a prompt over the first, medians of {options.prompts}:")
+        for block in range(trained.shape[1]):
+            more = int((trained[:, block] > untrained[:, block]).sum())
+            print(
+                f"  block {block}: {trained[:, block].median():.2f} trained, {untrained[:, block].median():.2f} untrained; "
+                f"trained above untrained on {more} of {options.prompts}"
+            )
     words = AutoTokenizer.from_pretrained(options.models / train_tiny_lm.NAMES[0])
     draw(panels, [words.decode([byte]) for byte in stretches[0][0, :-1].tolist()], options.figure)
     print(f"heatmap of the first prompt: {options.figure}")
