@@ -56,11 +56,13 @@ def repeating(found: Tensor, stretches: list[Tensor]) -> Tensor:  # (prompts, bl
     return means[0] / means[1]
 
 
-def tell(name: str, what: str, ratios: Tensor) -> None:
-    """Median and extremes of a ratio, block by block."""
-    print(f"{name}: marginal change, {what}, median of {len(ratios)} prompts:")
-    for block, each in enumerate(ratios.T):
-        print(f"  block {block}: {each.median():.2f}  ({each.min():.2f} to {each.max():.2f})")
+def tell(what: str, trained: Tensor, untrained: Tensor) -> None:
+    """Medians of a ratio block by block, and how often training has made it larger."""
+    print(f"{what}: marginal change, medians of {len(trained)} prompts:")
+    for block in range(trained.shape[1] if len(trained) else 0):
+        mine, twin = trained[:, block], untrained[:, block]
+        more = int((mine > twin).sum())
+        print(f"  block {block}: {mine.median():.2f} trained, {twin.median():.2f} untrained; trained above on {more}")
 
 
 def draw(panels: dict[str, Tensor], labels: list[str], path: Path) -> None:
@@ -78,20 +80,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, default=Path("tiny-lm"), metavar="FOLDER", help="of train_tiny_lm.py")
     parser.add_argument("--steps", type=int, default=600, help="training steps of models that are missing")
-    parser.add_argument("--prompts", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of models that are missing")
+    parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--figure", type=Path, default=Path("marginal-changes.png"))
     options = parser.parse_args()
     logging.disable_progress_bar()
     stretches, panels = prompts(options.prompts), {}
+    missing = [name for name in train_tiny_lm.NAMES if not (options.models / name).exists()]
+    if missing:
+        train_tiny_lm.make_all(missing, options.models, options.steps, options.seed, "cpu")
     for name in train_tiny_lm.NAMES:
-        if not (options.models / name).exists():
-            train_tiny_lm.make(name, options.models, options.steps, 0, "cpu")
-        for full_name in (name, f"{name}-untrained"):
-            found = marginals(options.models / full_name, stretches)
-            panels[full_name] = found[0]
-            tell(full_name, "last quarter of the prompt over first", settling(found))
-            if len(runs := repeating(found, stretches)):
-                tell(full_name, "bytes that go on with a run over bytes that begin anew", runs)
+        pair = [marginals(options.models / path, stretches) for path in (name, f"{name}-untrained")]
+        panels |= {name: pair[0][0], f"{name}-untrained": pair[1][0]}
+        tell(f"{name}, last quarter of a prompt over the first", *map(settling, pair))
+        tell(f"{name}, bytes in a run over bytes that begin anew", *(repeating(each, stretches) for each in pair))
     words = AutoTokenizer.from_pretrained(options.models / train_tiny_lm.NAMES[0])
     draw(panels, [words.decode([byte]) for byte in stretches[0][0, :-1].tolist()], options.figure)
     print(f"heatmap of the first prompt: {options.figure}")
