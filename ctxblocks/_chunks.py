@@ -36,7 +36,7 @@ def room_for_prefixes(
 ) -> Iterator[None]:
     """Within it, too little memory for all prefixes is an error that says how much they take, before the process is killed.
 
-    What every block keeps of a prefix, its update and its output, is compared with what is free, where that is much.
+    What every block keeps of a prefix, its update and its read, is compared with what is free, where that is much.
 
     Raises:
         OutOfMemoryError: less is free, or torch was refused an allocation.

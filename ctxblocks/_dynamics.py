@@ -28,7 +28,7 @@ class Dynamics:
 
     Attributes:
         updates: `ΔW(C_i)` and `Δb'(C_i)`, batched `(…, n + 1)`.
-        outputs: `T(C_i, x) (…, n + 1, d)`, computed with the context.
+        full: what the block reads with every prefix, `z (…, n + 1, d)`.
         base: what the block reads without context: `z (…, 1, d)` where it is the same for every prefix, else `(…, n + 1, d)`.
         block: the block that all this belongs to.
         solver: the solver of the updates.
@@ -36,11 +36,16 @@ class Dynamics:
     """
 
     updates: ImplicitUpdate
-    outputs: Tensor
+    full: Read
     base: Read
     block: ContextualBlock = dataclasses.field(metadata=STATIC)
     solver: Solver = dataclasses.field(metadata=STATIC)
     chunk: int | None = dataclasses.field(default=None, metadata=STATIC)
+
+    @property
+    def outputs(self) -> Tensor:  # (…, n + 1, d)
+        """`T(C_i, x)`, computed with the context; the network runs when they are asked for, since no update needs it."""
+        return complete_rows(self.block, self.full, None, self.chunk)
 
     def weights(self, reader: str | None = None) -> list[Tensor]:  # (m, d) each
         """The weights `W_0` of all readers, or of the one named.
@@ -56,7 +61,7 @@ class Dynamics:
 
     def updated_outputs(self) -> Tensor:  # (…, n + 1, d)
         """`T_{W_i}(x)`: the query alone under every update; equals `outputs` [Cor. 2.5.1]."""
-        return complete_rows(self.block, self.base.expand(self.outputs), self.updates, self.chunk)
+        return complete_rows(self.block, self.base.expand(self.full.z), self.updates, self.chunk)
 
     def marginal_norms(self, reader: str | None = None) -> Tensor:  # (…, n)
         """`‖W_{i+1} − W_i‖_F`, `i = 0 … n − 1`, over the stack of all readers or the one named [Fig. 3].
@@ -103,7 +108,7 @@ class Dynamics:
         """
         self._check_gradient()
         squares = dot(self.base.z[..., 0, :], self.base.z[..., 0, :])
-        return squares.reciprocal().to(self.outputs.dtype)
+        return squares.reciprocal().to(self.base.z.dtype)
 
     def gradient(self, i: int, reader: str | None = None) -> LowRank:  # (…, m, d)
         """`∇_W L_i = Δ_i = W_0 (z_i − z_{i+1}) z_0ᵀ`, so that `W_{i+1} = W_i − h Δ_i` [Prop. 3.1, Eq. 10]; `i = 0 … n − 1`.
@@ -134,7 +139,7 @@ class Dynamics:
         return readers[0] if reader is None else reader
 
     def _check_step(self, i: int, extra: int) -> None:
-        steps = self.outputs.shape[-2] - 1 + extra
+        steps = self.full.z.shape[-2] - 1 + extra
         if not 0 <= i < steps:
             raise ArgumentError(f"i: got {i}, needs 0 ≤ i < {steps}")
 
@@ -226,8 +231,8 @@ def _all_prefixes(
         full = each.contextualize_prefixes(copies, context)
         base = each.contextualize(alone, each.no_tokens(alone))
         update = plan.update(each, one, base, full)
-        copies = complete_rows(each, full, None, chunk)
-        found.append(Dynamics(update, copies, base, each, one, chunk))
+        found.append(Dynamics(update, full, base, each, one, chunk))
         if number + 1 < len(blocks):
+            copies = complete_rows(each, full, None, chunk)
             alone, context = complete_rows(each, base.expand(full.z), update, chunk), each.sequence(context)
     return found

@@ -75,9 +75,13 @@ def test_bundled_probes_measure_a_prompt_s_dynamics(block: Any) -> None:
     assert {name: tuple(value.shape) for name, value in values.items()} == dict.fromkeys(values, (2, 6))
     assert {"alignment", "determinant", "marginal-change", "norm", "shift-norm"} <= set(values)
     torch.testing.assert_close(values["marginal-change"][..., 1:], found.marginal_norms())
-    assert torch.equal(values["determinant"][..., 0], torch.ones(2, dtype=torch.float64))
+    # Without a token two ways of computing the same read are apart by its round-off, u‖z‖, which the key divides by ‖z‖.
+    size = max(float(found.base.z.norm(dim=-1).max()), float(found.weights()[0].norm()))
+    nothing = 32 * 2.0**-53 * size
+    assert float((values["determinant"][..., 0] - 1).abs().max()) <= nothing
     for name in ("norm", "marginal-change", "shift-norm"):
-        assert float(values[name][..., 0].abs().max()) == 0
+        assert float(values[name][..., 0].abs().max()) <= nothing
+        assert float(values[name][..., 1:].abs().max()) > 1e6 * nothing or isinstance(found.block, PlainBlock)
     assert (float(values["shift-norm"].max()) > 0) == (block is ResidualBlock)
 
 

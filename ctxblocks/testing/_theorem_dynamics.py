@@ -42,14 +42,14 @@ def draw_dynamics(case: Case, data: st.DataObject) -> Dynamics:
 def updated_outputs_are_outputs(case: Case, data: st.DataObject) -> None:
     """`T_{W_0}(C_i, x) = T_{W_i}(x)` for every prefix [Cor. 2.5.1, Sec. 3]."""
     found = draw_dynamics(case, data)
-    z, update = found.base.z.expand_as(found.outputs), found.updates
+    with torch.no_grad():
+        outputs, got = found.outputs, found.updated_outputs()
+    z, update = found.base.z.expand_as(outputs), found.updates
     base = Read(z, None if found.base.bypass is None else found.base.bypass.expand_as(z))
     shifted = None if base.bypass is None or update.shift is None else base.bypass + update.shift
     full = Read(z + update.operator.direction, shifted)
-    query = case.query.unsqueeze(-2).expand_as(found.outputs)
-    with torch.no_grad():
-        got = found.updated_outputs()
-    compared = Measure(found.block, case.seed).outputs(Transferred(query, base, full, update), got, found.outputs)
+    query = case.query.unsqueeze(-2).expand_as(outputs)
+    compared = Measure(found.block, case.seed).outputs(Transferred(query, base, full, update), got, outputs)
     assert compared.ok, str(compared)
 
 

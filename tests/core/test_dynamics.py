@@ -23,13 +23,15 @@ def test_every_chunk_gives_the_same_dynamics(kind: str, net: str, chunk: int) ->
 
 
 def test_the_network_works_on_a_chunk_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No call of the network sees more rows than `chunk`, over all of the batch; and all rows are seen."""
+    """The updates run no network; no call of it sees more rows than `chunk`, over all of the batch; and all are seen."""
     made, (query, context) = block("pre-norm"), problem(2)
     seen, forward = [], made.network.forward
     monkeypatch.setattr(
         made.network, "forward", lambda z, *more: (seen.append(z[..., 0].numel()), forward(z, *more))[1]
     )
     found = dynamics(made, query, context, chunk=4)
+    assert seen == []
+    assert found.outputs.shape == (*context.shape[:-2], 6, query.shape[-1])
     assert (max(seen), sum(seen)) == (4, 12)
     found.updated_outputs()
     assert (max(seen), sum(seen)) == (4, 24)
