@@ -17,6 +17,7 @@ COMMANDS = {
     "reproduce": "Train, verify and draw the paper's figures with their controls, and write a run and its report.",
     "bench": "Measure time and memory of all prefixes beside one forward pass, layer by layer.",
     "compare": "Train layers at matched sizes on the same tasks, and measure what contexts do to their weights.",
+    "report": "Write one HTML page of one run or several, which needs nothing beside itself.",
     "trace": "Measure what every token of a prompt does to the weights of every block of a language model.",
     "explain": "Print wiring, readers, shapes and formulas of a language model, layer by layer.",
     "export": "Write what a prompt does to a language model's weights as a LoRA adapter.",

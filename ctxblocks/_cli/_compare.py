@@ -26,6 +26,9 @@ Layers = Annotated[
 Tasks = Annotated[
     list[str] | None, Parameter(name="--tasks", consume_multiple=True, help="Task classes; by default linear.")
 ]
+Probes = Annotated[
+    list[str] | None, Parameter(name="--probes", consume_multiple=True, help="Registered probes; by default all.")
+]
 Preset = Annotated[
     Literal["quick", "default"], Parameter(name="--preset", help="How large the models are, and how long they train.")
 ]
@@ -51,6 +54,7 @@ def compare(
     *,
     layers: Layers = None,
     tasks: Tasks = None,
+    probes: Probes = None,
     seeds: Seeds = None,
     preset: Preset = "quick",
     inputs: Inputs = None,
@@ -74,12 +78,18 @@ def compare(
 
     options = {"seeds": seeds, "inputs": inputs, "examples": examples, "blocks": blocks, "steps": steps}
     config = comparison.compare_config(
-        preset, tuple(layers or ()), tuple(tasks or ()), seed=seed, device=device_of(device).type, **options
+        preset,
+        tuple(layers or ()),
+        tuple(tasks or ()),
+        tuple(probes or ()),
+        seed=seed,
+        device=device_of(device).type,
+        **options,
     )
     folder = Path("runs", f"compare-{preset}") if out is None else out
     with _progress(len(config.cells())) as progress:
         found = comparison.compare(config, folder, jobs, progress, observe or ())
-    lengths = sorted({n for n in (8, config.examples) if n <= config.examples})
+    lengths = comparison.lengths_of(config)
     lines = comparison.summarize(found.table, config.inputs, lengths)
     note = comparison.order_differs([line for line in lines if line.n == lengths[-1]])
     if as_json:
@@ -140,4 +150,6 @@ def _print(found: "Comparison", lines: "list[Line]", note: str, folder: Path, ou
         out.print(note, soft_wrap=True)
     for name, problem in found.failed.items():
         out.print(f"failed: {name}: {problem}", soft_wrap=True)
-    out.print(f"wrote {folder}: run.json, metrics.parquet, cells", soft_wrap=True)
+    out.print(
+        f"wrote {folder}: report.html, figures, metrics.parquet, timings.parquet, run.json, cells", soft_wrap=True
+    )

@@ -8,7 +8,7 @@ import torch
 from ctxblocks._errors import ArgumentError
 from ctxblocks._registry import registry
 
-FORMAT = 1
+FORMAT = 2
 """Of the folder that a comparison is written to."""
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"examples": 8, "blocks": 2, "width": 16, "steps": 1500, "batch": 64, "trials": 64},
@@ -17,9 +17,23 @@ PRESETS: dict[str, dict[str, Any]] = {
 """`quick` takes a minute or two with all bundled layers and one seed; `default` trains long enough to learn linear functions."""
 
 
+ERROR = "in-context-error"
+"""The probe that every comparison has."""
+
+
 def _positive(instance: Any, attribute: Any, value: Any) -> None:
     if not value > 0:
         raise ArgumentError(f"{attribute.name}: got {value!r}, needs more than 0")
+
+
+def _at_least_zero(instance: Any, attribute: Any, value: Any) -> None:
+    if not value >= 0:
+        raise ArgumentError(f"{attribute.name}: got {value!r}, needs at least 0")
+
+
+def _share(instance: Any, attribute: Any, value: Any) -> None:
+    if not 0 <= value <= 1:
+        raise ArgumentError(f"{attribute.name}: got {value!r}, needs a share from 0 to 1")
 
 
 def _some(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
@@ -35,6 +49,7 @@ class CompareConfig:
         preset: that it began as.
         layers: names of registered layers.
         tasks: names of registered task classes.
+        probes: names of registered probes; the error in context is measured whether named or not.
         seeds: models of each layer and task.
         inputs: `d` of the tasks.
         examples: `n` of the prompts, in training and measurement.
@@ -44,6 +59,8 @@ class CompareConfig:
         batch: tasks in a step.
         learning_rate: of Adam.
         trials: new tasks on which a model is measured.
+        noise: of the condition of that name: standard deviation over that of the labels.
+        corruption: of the condition of that name: share of false labels.
         seed: that all others come from.
         device: `"cpu"` or `"cuda"`.
     """
@@ -51,6 +68,7 @@ class CompareConfig:
     preset: Literal["quick", "default"] = "quick"
     layers: tuple[str, ...] = attrs.field(validator=_some)
     tasks: tuple[str, ...] = attrs.field(validator=_some)
+    probes: tuple[str, ...] = attrs.field(validator=_some)
     seeds: int = attrs.field(default=1, validator=_positive)
     inputs: int = attrs.field(default=5, validator=_positive)
     examples: int = attrs.field(validator=_positive)
@@ -60,6 +78,8 @@ class CompareConfig:
     batch: int = attrs.field(validator=_positive)
     learning_rate: float = attrs.field(default=1e-3, validator=_positive)
     trials: int = attrs.field(validator=_positive)
+    noise: float = attrs.field(default=0.5, validator=_at_least_zero)
+    corruption: float = attrs.field(default=0.2, validator=_share)
     seed: int = 0
     device: str = "cpu"
 
@@ -96,8 +116,21 @@ class Cell:
         return f"{self.layer or 'baselines'}--{self.task}--{self.seed}"
 
 
-def compare_config(preset: str, layers: tuple[str, ...], tasks: tuple[str, ...], **options: Any) -> CompareConfig:
-    """A preset's settings for some layers and tasks (all registered layers where none is named), changed by the options given.
+def compare_config(
+    preset: str,
+    layers: tuple[str, ...] = (),
+    tasks: tuple[str, ...] = (),
+    probes: tuple[str, ...] = (),
+    **options: Any,
+) -> CompareConfig:
+    """A preset's settings for some layers, tasks and probes, changed by the options given.
+
+    Args:
+        preset: a key of `PRESETS`.
+        layers: all registered ones where none is named.
+        tasks: `linear` where none is named.
+        probes: all registered ones where none is named.
+        options: other attributes of `CompareConfig`; None leaves the preset's value.
 
     Raises:
         UnknownLayerError, ArgumentError: a name is not registered, the message lists what is; or an option is out of range.
@@ -105,14 +138,14 @@ def compare_config(preset: str, layers: tuple[str, ...], tasks: tuple[str, ...],
     if preset not in PRESETS:
         raise ArgumentError(f"preset: got {preset!r}, needs one of {', '.join(map(repr, PRESETS))}")
     known = registry()
-    for layer in layers:
-        known.layer(layer)
-    for task in tasks:
-        known.task(task)
+    for names, find in ((layers, known.layer), (tasks, known.task), (probes, known.probe)):
+        for name in names:
+            find(name)
     given = {name: value for name, value in options.items() if value is not None}
     return CompareConfig(
         preset=preset,  # type: ignore[arg-type]
         layers=tuple(layers) or tuple(known.layers),
         tasks=tuple(tasks) or ("linear",),
+        probes=tuple(probes) or tuple(known.probes),
         **{**PRESETS[preset], **given},
     )

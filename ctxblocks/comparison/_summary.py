@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctxblocks.comparison._cells import ERROR
+from ctxblocks.comparison._config import ERROR, CompareConfig
 
 PUBLISHED = {
     (5, 8): {"ssm": 0.01, "gru": 0.04, "lstm": 0.07, "rnn": 0.26},
@@ -49,6 +49,7 @@ class Line:
 def summarize(table: pa.Table, inputs: int, lengths: Iterable[int]) -> list[Line]:
     """The errors behind the lengths given, task by task, the best layer first."""
     lines = []
+    table = table.filter(pc.field("condition") == "clean")
     for task in pc.unique(table["task"]).to_pylist():
         for n in lengths:
             part = table.filter((pc.field("task") == task) & (pc.field("probe") == ERROR) & (pc.field("n") == n))
@@ -96,3 +97,8 @@ def order_differs(lines: list[Line]) -> str:
     if ours == theirs:
         return ""
     return f"the order differs from the published one: ours {', '.join(ours)}; published {', '.join(theirs)}"
+
+
+def lengths_of(config: CompareConfig) -> list[int]:
+    """Prefixes whose errors are told: of 8 examples, as published ones are, and all."""
+    return sorted({n for n in (8, config.examples) if n <= config.examples})

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import attrs
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
@@ -27,6 +28,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, BLACK, GREY = (
 """Okabe and Ito's palette, told apart by colour-blind readers too."""
 SCALE = ("#00204C", "#31446B", "#666970", "#958F78", "#CAB969", "#E8D35A")
 """Six steps of cividis, for what has an order."""
+PAGE_SIZE = (4.4, 3.4)
+"""Inches, of one panel on a page; a point is a pixel there."""
 BAR_DISTANCE = 20
 """Points from one error bar of a curve to its next."""
 STYLES: dict[str, dict[str, Any]] = {
@@ -34,6 +37,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "thick": {"linestyle": "-", "linewidth": 2.6},
     "dashed": {"linestyle": "--", "linewidth": 1.4},
     "dotted": {"linestyle": ":", "linewidth": 1.6},
+    "dashdot": {"linestyle": "-.", "linewidth": 1.2},
     "marked": {"linestyle": "-", "linewidth": 1.2, "marker": "o", "markersize": 4},
     "dots": {"linestyle": "", "marker": "o", "markersize": 2.6},
     "rings": {"linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "none", "markeredgewidth": 1.1},
@@ -71,6 +75,8 @@ class Curve:
         bars: draws bars in place of the band: the place of the first one, each curve's its own, so that they stand side by side.
         colour: of the palette.
         style: a key of `STYLES`.
+        group: what it belongs to, such as a layer; a page switches all of a group together. By default the label.
+        control: what sets it apart within its group, such as "untrained"; "" for nothing.
     """
 
     label: str
@@ -80,6 +86,12 @@ class Curve:
     bars: int | None = None
     colour: str = BLUE
     style: str = "line"
+    group: str = attrs.field()
+    control: str = ""
+
+    @group.default
+    def _label(self) -> str:
+        return self.label
 
 
 @attrs.frozen(kw_only=True)
@@ -121,17 +133,24 @@ Rows = tuple[tuple[Cell, ...], ...]
 
 @attrs.frozen(kw_only=True)
 class Figure:
-    """A figure of the paper.
+    """A figure.
 
     Attributes:
-        number: the paper's.
+        name: of its files.
+        title: in a few words.
         rows: of cells.
         caption: what it shows, with which settings, and what holds.
     """
 
-    number: int
+    name: str
+    title: str
     rows: Rows
     caption: str
+
+    @property
+    def panels(self) -> list[Panel]:
+        """All of them, in the order of reading."""
+        return [panel for row in self.rows for cell in row for panel in cell]
 
 
 class Pictures(NamedTuple):
@@ -147,7 +166,7 @@ class Pictures(NamedTuple):
 
 
 def draw(figure: Figure) -> Pictures:
-    """Both pictures of a figure of the paper."""
+    """Both pictures of a figure."""
     return draw_rows(figure.rows)
 
 
@@ -158,6 +177,18 @@ def draw_rows(rows: Rows) -> Pictures:
         png = _saved(canvas, "png", {"Software": "ctxblocks"})
         canvas.set_layout_engine("none")  # what the first picture has placed stays
         return Pictures(png, _saved(canvas, "svg", {"Date": None, "Creator": "ctxblocks"}))
+
+
+def draw_panel(panel: Panel) -> str:
+    """One panel as SVG for a page: without a legend and without paper, curve `i` in groups `curve-i-line` and `curve-i-band`."""
+    with matplotlib.rc_context({**SETTINGS, "svg.hashsalt": panel.title}):
+        canvas = Canvas(figsize=PAGE_SIZE, layout="constrained")
+        FigureCanvasAgg(canvas)
+        canvas.patch.set_visible(False)
+        axes = canvas.add_subplot()
+        axes.patch.set_visible(False)
+        _draw_panel(axes, attrs.evolve(panel, legend=None), marked=True)
+        return _saved(canvas, "svg", {"Date": None, "Creator": "ctxblocks"}).decode()
 
 
 def _compose(rows: Rows) -> Canvas:
@@ -180,9 +211,9 @@ def _saved(canvas: Canvas, kind: str, metadata: dict[str, str | None]) -> bytes:
     return content.getvalue()
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
-    for curve in panel.curves:
-        _draw_curve(axes, curve)
+def _draw_panel(axes: Axes, panel: Panel, marked: bool = False) -> None:
+    for place, curve in enumerate(panel.curves):
+        _draw_curve(axes, curve, f"curve-{place}" if marked else "")
     axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, xscale=panel.xscale, yscale=panel.yscale)
     if panel.ylimits is not None:
         axes.set_ylim(*panel.ylimits)
@@ -207,18 +238,22 @@ def _make_room(axes: Axes, share: float) -> None:
     axes.set_ylim(top=float(scale.inverted().transform(np.array([high + share * (high - low)]))[0]))
 
 
-def _draw_curve(axes: Axes, curve: Curve) -> None:
+def _draw_curve(axes: Axes, curve: Curve, name: str) -> None:
+    """A line and its band or bars; with a name, each in a group of the SVG."""
     kept = np.isfinite(curve.y)
     x, y = curve.x[kept], curve.y[kept]
-    axes.plot(x, y, color=curve.colour, label=curve.label, **STYLES[curve.style])
-    if curve.error is None:
-        return
-    error = curve.error[kept]
-    if curve.bars is not None:
-        part = slice(curve.bars, None, BAR_DISTANCE)
-        axes.errorbar(x[part], y[part], error[part], color=curve.colour, linestyle="", linewidth=1, capsize=2)
-    else:
-        axes.fill_between(x, y - error, y + error, color=curve.colour, alpha=0.22, linewidth=0)
+    drawn: list[Artist] = []
+    lines: list[Artist] = [*axes.plot(x, y, color=curve.colour, label=curve.label, **STYLES[curve.style])]
+    if curve.error is not None and curve.bars is not None:
+        part, error = slice(curve.bars, None, BAR_DISTANCE), curve.error[kept]
+        bars = axes.errorbar(x[part], y[part], error[part], color=curve.colour, linestyle="", linewidth=1, capsize=2)
+        drawn += [*bars.lines[1], *bars.lines[2]]
+    elif curve.error is not None:
+        error = curve.error[kept]
+        drawn.append(axes.fill_between(x, y - error, y + error, color=curve.colour, alpha=0.22, linewidth=0))
+    for artists, what in ((lines, "line"), (drawn, "band")):
+        for artist in artists if name else ():
+            artist.set_gid(f"{name}-{what}")
 
 
 def numbers(figure: Figure) -> str:
@@ -226,13 +261,9 @@ def numbers(figure: Figure) -> str:
     content = io.StringIO()
     table = csv.writer(content, lineterminator="\n")
     table.writerow(["figure", "panel", "curve", "x_label", "x", "y_label", "y", "error"])
-    for panel in _panels(figure.rows):
+    for panel in figure.panels:
         for curve in panel.curves:
             errors: Sequence[float | str] = [""] * len(curve.x) if curve.error is None else curve.error.tolist()
             for x, y, error in zip(curve.x.tolist(), curve.y.tolist(), errors, strict=True):
-                table.writerow([figure.number, panel.title, curve.label, panel.xlabel, x, panel.ylabel, y, error])
+                table.writerow([figure.name, panel.title, curve.label, panel.xlabel, x, panel.ylabel, y, error])
     return content.getvalue()
-
-
-def _panels(rows: Sequence[Sequence[Cell]]) -> list[Panel]:
-    return [panel for row in rows for cell in row for panel in cell]

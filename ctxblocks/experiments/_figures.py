@@ -15,6 +15,13 @@ COINCIDE = (
     "Left: training loss (mean since the last evaluation), and the validation loss with the context and of the updated weights "
     "on the query alone. Middle: the last two, zoomed, and their difference."
 )
+TITLES = {
+    2: "losses with context, and of updated weights without it",
+    3: "marginal change of the weights",
+    4: "implicit updates beside gradient descent",
+    5: "stacks of blocks",
+    6: "a recurrent network",
+}
 SHOWN = {
     2: f"{COINCIDE} Right: both losses on every new task, and the difference of the two predictions.",
     3: (
@@ -37,7 +44,8 @@ def compose(config: Configuration, metrics: Metrics, claims: Sequence[Claim]) ->
     """The configuration's figures, with captions."""
     return [
         Figure(
-            number=number,
+            name=f"figure-{number}",
+            title=f"Figure {number}: {TITLES[number]}",
             rows=_rows(number, config, metrics),
             caption=caption(number, SHOWN[number], config, metrics, claims),
         )

@@ -16,6 +16,9 @@ from ctxblocks.experiments._presets import Configuration
 from ctxblocks.experiments._tasks import derive_seed
 
 FILE = "run.json"
+FORMAT = 1
+"""Of the folder."""
+KIND = "reproduction"
 PACKAGES = ("ctxblocks", "torch", "numpy", "matplotlib", "pyarrow", "safetensors")
 
 
@@ -66,7 +69,7 @@ class Record:
 
     def as_json(self) -> dict[str, object]:
         """JSON's own types; every claim with its verdict in words."""
-        plain: dict[str, object] = cattrs.unstructure(self)
+        plain: dict[str, object] = {"format": FORMAT, "kind": KIND, **cattrs.unstructure(self)}
         plain["claims"] = [{**cattrs.unstructure(claim), "verdict": claim.verdict} for claim in self.claims]
         return plain
 
@@ -75,22 +78,42 @@ class Record:
         write_text(folder / FILE, json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n")
 
 
+def read_record(folder: Path) -> Record:
+    """What `run.json` of the folder holds.
+
+    Raises:
+        ArgumentError: it is not a reproduction's, or another version's.
+    """
+    path = folder / FILE
+    try:
+        plain = json.loads(path.read_text("utf-8"))
+        version = (plain["kind"], plain["format"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArgumentError(
+            f"{path}: is not that of a reproduction ({type(error).__name__}); give another folder with --out"
+        ) from error
+    if version != (KIND, FORMAT):
+        raise ArgumentError(
+            f"{path}: is a {version[0]} of format {version[1]}, needs a {KIND} of format {FORMAT}; "
+            f"give another folder with --out"
+        )
+    try:
+        return cattrs.structure(plain, Record)
+    except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
+        raise ArgumentError(
+            f"{path}: is not that of a whole reproduction ({type(error).__name__}); give another folder with --out"
+        ) from error
+
+
 def check_folder(folder: Path, config: Configuration) -> None:
     """Raise if the folder holds another run than the configuration's.
 
     Raises:
         ArgumentError: it does, or a `run.json` that cannot be read as one.
     """
-    path = folder / FILE
-    if not path.exists():
+    if not (folder / FILE).exists():
         return
-    way_out = "give another folder with --out"
-    try:
-        found = cattrs.structure(json.loads(path.read_text())["configuration"], Configuration)
-    except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
-        raise ArgumentError(
-            f"out: got {str(folder)!r}, whose {FILE} is not that of a reproduction ({type(error).__name__}); {way_out}"
-        ) from error
+    found = read_record(folder).configuration
     if found == config:
         return
     differing = [
@@ -98,7 +121,7 @@ def check_folder(folder: Path, config: Configuration) -> None:
     ]
     raise ArgumentError(
         f"out: got {str(folder)!r}, which holds a run of another configuration (it differs in {', '.join(differing)}), "
-        f"needs a folder without a run, or with this very one to go on with; {way_out}"
+        f"needs a folder without a run, or with this very one to go on with; give another folder with --out"
     )
 
 

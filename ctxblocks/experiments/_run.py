@@ -9,14 +9,15 @@ import pyarrow.parquet as pq
 
 from ctxblocks._errors import ArgumentError
 from ctxblocks.experiments._claims import check_claims
-from ctxblocks.experiments._drawing import Figure, Pictures, draw, numbers
+from ctxblocks.experiments._drawing import Figure
+from ctxblocks.experiments._figure_files import write_figure
 from ctxblocks.experiments._figures import compose
-from ctxblocks.experiments._files import make_folders, write_bytes, write_text
+from ctxblocks.experiments._files import make_folders, write_bytes
 from ctxblocks.experiments._jobs import Progress, run_jobs
 from ctxblocks.experiments._metrics import Metrics
 from ctxblocks.experiments._presets import Configuration
 from ctxblocks.experiments._record import FigureFiles, Record, check_folder
-from ctxblocks.experiments._report import render
+from ctxblocks.report import write_report
 
 
 def reproduce(
@@ -48,12 +49,10 @@ def reproduce(
     _write_metrics(metrics, out / "metrics.parquet")
     claims = check_claims(config, metrics)
     figures = compose(config, metrics, claims)
-    pictures = {figure.number: draw(figure) for figure in figures}
-    written = tuple(_write_figure(figure, pictures[figure.number], out) for figure in figures)
+    written = tuple(_recorded(*each, out) for each in zip(config.figures, figures, strict=True))
     record = attrs.evolve(record, status="complete", claims=tuple(claims), figures=written)
-    inlined = {number: picture.svg.decode() for number, picture in pictures.items()}
-    write_text(out / "report.html", render(record, metrics, inlined))
     record.write(out)
+    write_report([out], out / "report.html")
     return record
 
 
@@ -63,12 +62,6 @@ def _write_metrics(metrics: Metrics, path: Path) -> None:
     write_bytes(path, content.getvalue())
 
 
-def _write_figure(figure: Figure, pictures: Pictures, out: Path) -> FigureFiles:
-    """The picture twice, its numbers, and its caption."""
-    stem = f"figures/figure-{figure.number}"
-    write_bytes(out / f"{stem}.png", pictures.png)
-    write_bytes(out / f"{stem}.svg", pictures.svg)
-    write_text(out / f"{stem}.csv", numbers(figure))
-    write_text(out / f"{stem}.txt", figure.caption + "\n")
-    files = tuple(f"{stem}.{kind}" for kind in ("png", "svg", "csv", "txt"))
-    return FigureFiles(number=figure.number, caption=figure.caption, files=files)
+def _recorded(number: int, figure: Figure, out: Path) -> FigureFiles:
+    """The figure's files, written."""
+    return FigureFiles(number=number, caption=figure.caption, files=write_figure(figure, out))

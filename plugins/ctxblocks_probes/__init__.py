@@ -39,6 +39,12 @@ PROBES = (
         measure=trials.leading_share,
         needs="trial",
     ),
+    Probe(
+        name="state-size",
+        summary="numbers that the layer keeps of i tokens to answer any later query",
+        measure=trials.state_size,
+        needs="trial",
+    ),
 )
 
 

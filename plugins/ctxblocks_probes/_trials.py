@@ -56,3 +56,10 @@ def singular_values(low: LowRank) -> Tensor:  # (…, r), falling
     right = torch.linalg.qr(low.rows.double().mT, mode="r").R
     found: Tensor = torch.linalg.svdvals(left @ right.mT)
     return found
+
+
+def state_size(trial: Trial) -> Tensor:  # (tasks, n + 1)
+    """Numbers that the layer keeps of the first `i` tokens, `ContextualLayer.state_size`; the same for every task."""
+    steps = trial.updates.operator.key.shape[-2]
+    sizes = [float(trial.dynamics.block.layer.state_size(i)) for i in range(steps)]
+    return torch.tensor(sizes).expand(*trial.prompts.target.shape, steps)

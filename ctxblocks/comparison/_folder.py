@@ -1,0 +1,208 @@
+"""The folder of a comparison: a file for every cell, `run.json`, and the tables of all."""
+
+import io
+import json
+import platform
+import re
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import attrs
+import cattrs
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ctxblocks._errors import ArgumentError
+from ctxblocks.comparison._cells import SCHEMA
+from ctxblocks.comparison._config import FORMAT, PRESETS, Cell, CompareConfig
+from ctxblocks.experiments._files import write_bytes, write_text
+from ctxblocks.experiments._tasks import derive_seed
+
+FILE = "run.json"
+KIND = "comparison"
+CELLS, TIMINGS = "cells", "timings"
+PACKAGES = ("ctxblocks", "torch", "numpy", "pyarrow", "scikit-learn")
+
+
+@attrs.frozen(kw_only=True)
+class Comparison:
+    """What a comparison came to.
+
+    Attributes:
+        config: its settings.
+        table: all measurements; see `SCHEMA`.
+        timings: seconds, in the same columns; another run's differ.
+        failed: what went wrong, by the cell's name.
+        missing: names of the cells that have neither landed nor failed.
+        versions: of Python and of the packages that the numbers come from.
+        seeds: the run's, and those derived from it.
+    """
+
+    config: CompareConfig
+    table: pa.Table
+    timings: pa.Table
+    failed: dict[str, str]
+    missing: tuple[str, ...] = ()
+    versions: dict[str, str]
+    seeds: dict[str, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell has landed."""
+        return not self.failed and not self.missing
+
+    @property
+    def command(self) -> str:
+        """That makes the same run again."""
+        return command_of(self.config)
+
+
+def read_comparison(out: Path) -> Comparison:
+    """What has landed in a folder so far.
+
+    Raises:
+        ArgumentError: a file is missing, damaged or of another version; the message names it.
+    """
+    document = read_document(out / FILE)
+    try:
+        config = cattrs.structure(document["configuration"], CompareConfig)
+        failed, versions = dict(document["failed"]), dict(document["versions"])
+    except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
+        raise ArgumentError(f"{out / FILE}: is no whole comparison's ({type(error).__name__}); run it anew") from error
+    return gathered(config, out, failed, versions)
+
+
+def gathered(config: CompareConfig, out: Path, failed: dict[str, str], versions: dict[str, str]) -> Comparison:
+    """The cells that the folder holds, as one."""
+    landed = [cell for cell in config.cells() if cell_path(out, cell).exists()]
+    lost = {cell.name for cell in config.cells()} - {cell.name for cell in landed}
+    timed = [path for path in (cell_path(out, cell, TIMINGS) for cell in landed) if path.exists()]
+    return Comparison(
+        config=config,
+        table=_concatenated([read_cell(cell_path(out, cell)) for cell in landed]),
+        timings=_concatenated([read_cell(path) for path in timed]),
+        failed={name: problem for name, problem in failed.items() if name in lost},
+        missing=tuple(cell.name for cell in config.cells() if cell.name in lost - set(failed)),
+        versions=versions,
+        seeds=_seeds(config),
+    )
+
+
+def _concatenated(tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+
+
+def read_cell(path: Path) -> pa.Table:
+    """The rows of a cell.
+
+    Raises:
+        ArgumentError: the file is damaged or of another version.
+    """
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ArgumentError(
+            f"{path}: cannot be read ({str(error).splitlines()[0]}), needs a whole file; delete it, and its cell is computed anew"
+        ) from error
+    if table.schema.remove_metadata() != SCHEMA:
+        raise ArgumentError(
+            f"{path}: holds other columns than this version's; delete it, and its cell is computed anew"
+        )
+    return table
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """A parquet file that appears whole."""
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd")
+    write_bytes(path, content.getvalue())
+
+
+def cell_path(out: Path, cell: Cell, folder: str = CELLS) -> Path:
+    """Of a cell's rows."""
+    return out / folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', cell.name)}.parquet"
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """`run.json` of a comparison of this version.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        version = found["format"]
+        kind, _ = found["kind"], found["configuration"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArgumentError(f"{path}: is no comparison's ({error!r}); give another folder with --out") from error
+    if kind != KIND:
+        raise ArgumentError(f"{path}: is a {kind}'s, needs a comparison's; give another folder with --out")
+    if version != FORMAT:
+        raise ArgumentError(f"{path}: is of format {version}, needs {FORMAT}; give another folder with --out")
+    document: dict[str, Any] = found
+    return document
+
+
+def check_folder(config: CompareConfig, out: Path) -> None:
+    """Refuse a folder that holds something else than a part of this comparison.
+
+    Raises:
+        ArgumentError: it does.
+    """
+    path = out / FILE
+    if not path.exists():
+        return
+    there = read_document(path)["configuration"]
+    other = [name for name, value in plain(config).items() if there.get(name) != value]
+    if other:
+        raise ArgumentError(
+            f"{path}: holds a comparison with another {other[0]}, {there.get(other[0])!r} for "
+            f"{plain(config)[other[0]]!r}; give another folder with --out, or the same settings"
+        )
+
+
+def versions_here() -> dict[str, str]:
+    """Of Python and of the packages that numbers come from."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+
+def write_document(config: CompareConfig, out: Path, status: str, failed: dict[str, str]) -> None:
+    """Put `run.json` into the folder."""
+    document = {
+        "format": FORMAT,
+        "kind": KIND,
+        "command": command_of(config),
+        "status": status,
+        "configuration": plain(config),
+        "seeds": _seeds(config),
+        "failed": failed,
+        "versions": versions_here(),
+    }
+    write_text(out / FILE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def plain(config: CompareConfig) -> dict[str, Any]:
+    """As JSON gives it back."""
+    found: dict[str, Any] = json.loads(json.dumps(cattrs.unstructure(config)))
+    return found
+
+
+def command_of(config: CompareConfig) -> str:
+    """The command line with these settings."""
+    lists = (f"--{name} {' '.join(getattr(config, name))}" for name in ("layers", "tasks", "probes"))
+    names = ("seeds", "inputs", "examples", "blocks", "width", "steps", "batch", "learning_rate", "trials", "seed")
+    usual = {"seeds": 1, "inputs": 5, "learning_rate": 1e-3, "seed": 0, **PRESETS[config.preset]}
+    changed = (name for name in names if getattr(config, name) != usual[name])
+    options = (f"--{name.replace('_', '-')} {getattr(config, name)}" for name in changed)
+    return " ".join(["ctxblocks compare", f"--preset {config.preset}", *lists, *options, f"--device {config.device}"])
+
+
+def _seeds(config: CompareConfig) -> dict[str, int]:
+    weights = {
+        f"weights of {layer}, {seed}": derive_seed(config.seed, "weights", layer, seed)
+        for layer in config.layers
+        for seed in range(config.seeds)
+    }
+    return {"run": config.seed, **weights}

@@ -1,0 +1,183 @@
+"""The section of a comparison: errors beside controls and baselines, and what contexts do to the weights of each layer."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ctxblocks._registry import registry
+from ctxblocks.comparison._claims import check
+from ctxblocks.comparison._conditions import CONDITIONS
+from ctxblocks.comparison._config import ERROR
+from ctxblocks.comparison._figures import compose
+from ctxblocks.comparison._folder import Comparison, plain, read_comparison
+from ctxblocks.comparison._measuring import STATE
+from ctxblocks.comparison._series import Key, Measurements
+from ctxblocks.comparison._summary import lengths_of, summarize
+from ctxblocks.report._content import Cell, Measured, Section, Table
+
+
+def comparison_section(run: Path) -> Section:
+    """Of a run in its folder, finished or not.
+
+    Raises:
+        ArgumentError: a file is damaged or of another version.
+    """
+    found = read_comparison(run)
+    seen = Measurements(found.table)
+    missing = [*found.missing, *(f"{name}: failed, {problem}" for name, problem in found.failed.items())]
+    tables = [table for task in found.config.tasks if seen.layers(task) for table in _tables(found, seen, task)]
+    return Section(
+        title=f"Architectures compared on {', '.join(found.config.tasks)}",
+        lead=_lead(found),
+        command=found.command,
+        missing=tuple(missing),
+        statements=tuple(check(found, seen)),
+        tables=tuple(tables),
+        figures=tuple(compose(found)),
+        settings=tuple((name, _said(value)) for name, value in plain(found.config).items()),
+        seeds=found.seeds,
+        versions=found.versions,
+    )
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _lead(found: Comparison) -> str:
+    config, lines = found.config, summarize(found.table, found.config.inputs, [found.config.examples])
+    best = "; ".join(
+        f"{line.task}: least error behind {line.n} tokens {line.layer}, {Measured(line.value, line.error)}, "
+        f"{line.baseline} {Measured(line.best)}, untrained {Measured(line.untrained)}"
+        for task in config.tasks
+        for line in [each for each in lines if each.task == task][:1]
+    )
+    return (
+        f"{len(config.layers)} layers in stacks of {config.blocks} pre-norm blocks of width {config.width} with as many "
+        f"parameters each, trained on the same prompts and measured on {config.trials} new tasks, {config.seeds} "
+        f"of each. {best}."
+    )
+
+
+def _tables(found: Comparison, seen: Measurements, task: str) -> Iterator[Table]:
+    yield _errors(found, task)
+    yield _robustness(found, seen, task)
+    yield _dynamics(found, seen, task)
+    yield _costs(found, seen, task)
+
+
+def _errors(found: Comparison, task: str) -> Table:
+    lines = summarize(found.table, found.config.inputs, lengths_of(found.config))
+    rows = tuple(
+        (
+            line.layer,
+            line.n,
+            Measured(line.value, line.error),
+            Measured(line.untrained),
+            line.baseline,
+            Measured(line.best),
+            line.parameters,
+            None if line.published is None else Measured(line.published),
+        )
+        for line in lines
+        if line.task == task
+    )
+    return Table(
+        title=f"{task}: squared error in context",
+        note="Behind n tokens, mean ± standard error over seeds (of one seed over new tasks), beside the untrained twin and the "
+        "best baseline; published errors where there are some for this setting, of larger models trained longer.",
+        heads=("layer", "n", "squared error", "untrained", "best baseline", "its error", "parameters", "published"),
+        rows=rows,
+    )
+
+
+def _robustness(found: Comparison, seen: Measurements, task: str) -> Table:
+    """Everything behind all tokens, clean and under every condition."""
+    rows: list[tuple[Cell, ...]] = []
+    for probe in dict.fromkeys((ERROR, *found.config.probes)):
+        if probe == STATE:
+            continue
+        for layer in seen.layers(task):
+            for control in ("trained", "untrained"):
+                values = [_last(seen, Key(task, layer, control, probe, condition)) for condition in CONDITIONS]
+                if any(value is not None for value in values):
+                    rows.append((probe, layer, control, *values))
+    for name in seen.baselines(task):
+        series = [seen.baselines(task, condition).get(name) for condition in CONDITIONS]
+        ends = [None if each is None else Measured(each.value[-1], each.error[-1]) for each in series]
+        rows.append((ERROR, f"baseline: {name}", "baseline", *ends))
+    return Table(
+        title=f"{task}: everything behind all tokens, under noise and corruption",
+        note="Of the last block, where a probe is one of blocks. "
+        + "; ".join(f"{name}: {what}" for name, what in CONDITIONS.items())
+        + ". No model was trained on the last two.",
+        heads=("probe", "layer", "control", *CONDITIONS),
+        rows=tuple(rows),
+    )
+
+
+def _last(seen: Measurements, key: Key) -> Measured | None:
+    """With all tokens, in the last block."""
+    blocks = seen.blocks(key.task, key.probe)
+    where = Key(key.task, key.layer, key.control, key.probe, key.condition, blocks[-1] if blocks else None)
+    series, number = seen.series(where), seen.number(where)
+    if series is not None:
+        return Measured(float(series.value[-1]), float(series.error[-1]))
+    return None if number is None else Measured(*number)
+
+
+def _dynamics(found: Comparison, seen: Measurements, task: str) -> Table:
+    """How fast the weights' changes fall, block by block, with the interval."""
+    rows: list[tuple[Cell, ...]] = []
+    for layer in seen.layers(task):
+        for block in seen.blocks(task, "decay-exponent"):
+            for control in ("trained", "untrained"):
+                names = ("decay-exponent", "decay-exponent-low", "decay-exponent-high")
+                ends = [seen.number(Key(task, layer, control, name, block=block)) for name in names]
+                if all(end is not None for end in ends):
+                    rows.append((layer, block + 1, control, *(Measured(*end) for end in ends if end is not None)))
+    return Table(
+        title=f"{task}: decay of the marginal change",
+        note="The exponent p of ‖W_i − W_{i−1}‖ ∼ i^(−p), fitted from the second token on, and the ends of its 95 % bootstrap "
+        "interval over new tasks (means over seeds): 1 is averaging, 0 a change that does not fall; empty where weights do not move.",
+        heads=("layer", "block", "control", "exponent", "low", "high"),
+        rows=tuple(rows),
+    )
+
+
+def _costs(found: Comparison, seen: Measurements, task: str) -> Table:
+    timed = Measurements(found.timings)
+    names = ("seconds-per-step", "seconds-of-forward", "seconds-of-dynamics", "seconds-of-measuring")
+    rows: list[tuple[Cell, ...]] = []
+    for layer in seen.layers(task):
+        size = seen.number(Key(task, layer, "trained", "parameters"))
+        states = [
+            series.value[-1]
+            for block in seen.blocks(task, STATE)
+            if (series := seen.series(Key(task, layer, "trained", STATE, block=block))) is not None
+        ]
+        times = [timed.number(Key(task, layer, "trained", name)) for name in names]
+        rows.append(
+            (
+                layer,
+                None if size is None else int(size.value),
+                int(np.sum(states)) if states else None,
+                *(None if time is None else Measured(1000 * time.value) for time in times),
+            )
+        )
+    return Table(
+        title=f"{task}: sizes and times",
+        note=f"{registry().probe(STATE).summary if STATE in registry().probes else ''} Times on one thread beside other models in "
+        "training, so no more than a hint; another run's differ.",
+        heads=(
+            "layer",
+            "parameters",
+            "state with all tokens",
+            "ms per step",
+            "ms forward",
+            "ms dynamics",
+            "ms measuring",
+        ),
+        rows=tuple(rows),
+    )

@@ -1,0 +1,66 @@
+"""From folders of runs to a page."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ctxblocks._errors import ArgumentError
+from ctxblocks.experiments._files import make_folders, write_text
+from ctxblocks.report._comparison import comparison_section
+from ctxblocks.report._content import Page, Section
+from ctxblocks.report._page import render
+from ctxblocks.report._reproduction import reproduction_section
+
+FILE = "run.json"
+KINDS: dict[str, Callable[[Path], Section]] = {
+    "comparison": comparison_section,
+    "reproduction": reproduction_section,
+}
+"""What a run's `kind` may be, and how its section is made."""
+
+
+def write_report(runs: Sequence[Path], out: Path) -> Page:
+    """Write one page of all the runs, and return its contents; the file appears whole.
+
+    Args:
+        runs: folders that `reproduce` and `compare` wrote, finished or not.
+        out: the HTML file.
+
+    Raises:
+        ArgumentError: there is no run, one of them is damaged or of another version (the message names the file), or the
+            page cannot be written.
+    """
+    page = read_page(runs)
+    make_folders(out.parent)
+    write_text(out, render(page))
+    return page
+
+
+def read_page(runs: Sequence[Path]) -> Page:
+    """The contents of the page.
+
+    Raises:
+        ArgumentError: see `write_report`.
+    """
+    if not runs:
+        raise ArgumentError("runs: got none, needs the folder of at least one run, as reproduce and compare write them")
+    sections = tuple(_section(Path(run)) for run in runs)
+    title = sections[0].title if len(sections) == 1 else f"{len(sections)} runs of ctxblocks"
+    return Page(title=title, sections=sections)
+
+
+def _section(run: Path) -> Section:
+    path = run / FILE
+    if not path.exists():
+        raise ArgumentError(
+            f"run: got {str(run)!r}, which holds no {FILE}, needs a folder that reproduce or compare wrote"
+        )
+    try:
+        kind = json.loads(path.read_text("utf-8"))["kind"]
+        make = KINDS[kind]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArgumentError(
+            f"{path}: is no run of this version ({type(error).__name__}: {error}), needs one of the kinds {', '.join(KINDS)}; "
+            f"give the command of the run again, into another folder"
+        ) from error
+    return make(run)
