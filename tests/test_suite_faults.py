@@ -53,6 +53,7 @@ FAULTS: dict[str, tuple[LayerSpec, str]] = {  # fault: layer, the property meant
     "state below zero": (layers.spec(states.StateBelowZero), "state_size"),
     "state not an integer": (layers.spec(states.StateNotAnInteger), "state_size"),
     "state depends on the mode": (layers.spec(states.StateOfMode), "state_size"),
+    "state depends on the mode, built in eval": (layers.spec(lambda c: states.StateOfMode(c).eval()), "state_size"),
     "state depends on the dtype": (layers.spec(states.StateOfDtype), "state_size"),
     "state of fewer than no tokens": (layers.spec(states.StateUnchecked), "state_size"),
     "no check of shapes": (layers.spec(layers.Unchecked), "wrong_shapes"),

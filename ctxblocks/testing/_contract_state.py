@@ -115,10 +115,14 @@ def state_size(case: Case, data: st.DataObject) -> None:
     sizes = [layer.state_size(tokens) for tokens in range(most + 1)]
     for tokens, size in enumerate(sizes):
         assert type(size) is int, f"state_size({tokens}) is {size!r}, needs an integer"
-        assert size >= max(sizes[:tokens], default=0), f"state_size({tokens}) is {size}, less than of fewer tokens"
-    alike = {"in training": layer.train(), "in evaluation": layer.eval(), "in float32": case.single_layer}
-    for where, other in {**alike, "in float64": case.wide_layer}.items():
-        assert other.state_size(most) == sizes[most], f"state_size({most}) is another {where}"
+        least = max(sizes[:tokens], default=0)
+        assert size >= least, f"state_size({tokens}) is {size}, needs at least {least}, as of fewer tokens or none"
+    for mode in (True, False):
+        size = layer.train(mode).state_size(most)
+        assert size == sizes[most], f"state_size({most}) is {size} after train({mode}), needs {sizes[most]} as before"
+    for twin, dtype in ((case.single_layer, torch.float32), (case.wide_layer, torch.float64)):
+        size = twin.state_size(most)
+        assert size == sizes[most], f"state_size({most}) is {size} in {dtype}, needs {sizes[most]} as in {case.dtype}"
     try:
         size = layer.state_size(-1)
     except ArgumentError:
