@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks._checks import check_call, check_causal, check_sequence
-from ctxblocks._errors import ShapeError
+from ctxblocks._errors import ArgumentError, ShapeError
 from ctxblocks._operator import ContextOperator
 
 
@@ -97,6 +97,19 @@ class ContextualLayer(nn.Module, abc.ABC):
             return tokens.clone()
         return self.causal(tokens, tokens[..., :-1, :])
 
+    def state_size(self, tokens: int) -> int:
+        """How many numbers the layer keeps of a context of that many tokens, so that any later query can be answered.
+
+        Counted for one batch element, beside the parameters and beside how many tokens there were. A layer without a
+        state of its own keeps the tokens; one that reads token by token overrides this with what it then carries, which
+        is there from the start where its size is fixed.
+
+        Raises:
+            ArgumentError: `tokens` is not an integer from 0 on.
+        """
+        self.check_state_size(tokens)
+        return tokens * self.context_width
+
     def check_call(self, query: Tensor, context: Tensor) -> None:
         """Raise unless `(query, context)` fit `forward`, `prefixes` and `suffixes`; overrides call it first."""
         check_call(self, query, context, self.width, self.context_width)
@@ -113,6 +126,13 @@ class ContextualLayer(nn.Module, abc.ABC):
                 f"needs one width for both; call causal(queries, context) instead"
             )
         check_sequence(self, tokens, self.width)
+
+    def check_state_size(self, tokens: int) -> None:
+        """Raise unless `tokens` fits `state_size`; overrides call it first."""
+        if not isinstance(tokens, int) or tokens < 0:
+            raise ArgumentError(
+                f"tokens: got {tokens!r}, needs an integer ≥ 0, the length of a context; for no context give 0"
+            )
 
 
 class ProjectedLayer(ContextualLayer):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import faulty_layers as layers
+import faulty_states as states
 import pytest
 from hypothesis import Phase, settings
 
@@ -48,6 +49,13 @@ FAULTS: dict[str, tuple[LayerSpec, str]] = {  # fault: layer, the property meant
     "takes memory for contiguous": (layers.spec(layers.ReadsMemory), "strides"),
     "state outside the state dict": (layers.spec(layers.HidesState), "state_round_trip"),
     "copies share parameters": (layers.spec(layers.SharesCopies), "copies"),
+    "state shrinks": (layers.spec(states.StateShrinks), "state_size"),
+    "state below zero": (layers.spec(states.StateBelowZero), "state_size"),
+    "state not an integer": (layers.spec(states.StateNotAnInteger), "state_size"),
+    "state depends on the mode": (layers.spec(states.StateOfMode), "state_size"),
+    "state depends on the mode, built in eval": (layers.spec(lambda c: states.StateOfMode(c).eval()), "state_size"),
+    "state depends on the dtype": (layers.spec(states.StateOfDtype), "state_size"),
+    "state of fewer than no tokens": (layers.spec(states.StateUnchecked), "state_size"),
     "no check of shapes": (layers.spec(layers.Unchecked), "wrong_shapes"),
     "sequence of a cross-attention": (layers.spec(layers.CrossSequence), "wrong_shapes"),
     "converts dtypes": (layers.spec(layers.Converts), "wrong_dtypes"),

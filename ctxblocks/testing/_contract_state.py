@@ -7,6 +7,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ctxblocks._errors import ArgumentError
 from ctxblocks._layer import ContextualLayer
 from ctxblocks.testing._cases import Case, Conformance
 from ctxblocks.testing._contract_rule import answers, assert_close, assert_same, drawn, forward, judge
@@ -106,6 +107,31 @@ def copies(case: Case, data: st.DataObject) -> None:
 
 def test_copies(conformance: Conformance) -> None:
     conformance.check(copies)
+
+
+def state_size(case: Case, data: st.DataObject) -> None:
+    """`state_size` is an integer ≥ 0 that no further token lessens, alike in all modes and dtypes; −1 tokens are refused."""
+    layer, most = case.layer, data.draw(st.integers(1, 300), label="tokens")
+    sizes = [layer.state_size(tokens) for tokens in range(most + 1)]
+    for tokens, size in enumerate(sizes):
+        assert type(size) is int, f"state_size({tokens}) is {size!r}, needs an integer"
+        least = max(sizes[:tokens], default=0)
+        assert size >= least, f"state_size({tokens}) is {size}, needs at least {least}, as of fewer tokens or none"
+    for mode in (True, False):
+        size = layer.train(mode).state_size(most)
+        assert size == sizes[most], f"state_size({most}) is {size} after train({mode}), needs {sizes[most]} as before"
+    for twin, dtype in ((case.single_layer, torch.float32), (case.wide_layer, torch.float64)):
+        size = twin.state_size(most)
+        assert size == sizes[most], f"state_size({most}) is {size} in {dtype}, needs {sizes[most]} as in {case.dtype}"
+    try:
+        size = layer.state_size(-1)
+    except ArgumentError:
+        return
+    raise AssertionError(f"state_size(-1) is {size}, needs an ArgumentError; start with self.check_state_size(tokens)")
+
+
+def test_state_size(conformance: Conformance) -> None:
+    conformance.check(state_size)
 
 
 def state(layer: ContextualLayer) -> dict[str, Tensor]:

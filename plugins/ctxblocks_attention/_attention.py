@@ -107,6 +107,11 @@ class SelfAttention(ProjectedLayer):
         self.check_call(query, context)
         return self._running(query, context.flip(-2)).flip(-2)
 
+    def state_size(self, tokens: int) -> int:
+        """A key and a value for each token and each of the `kv_heads`."""
+        self.check_state_size(tokens)
+        return tokens * 2 * self.kv_heads * self.head_width
+
     def _projected(
         self,
         tokens: Tensor,  # (…, n, d)

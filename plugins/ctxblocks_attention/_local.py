@@ -65,6 +65,11 @@ class LocalAttention(SelfAttention):
         same = context.shape[-2] + 1 - rows.shape[-2]
         return torch.cat((rows[..., :1, :].expand(*rows.shape[:-2], same, -1), rows), dim=-2)
 
+    def state_size(self, tokens: int) -> int:
+        """Keys and values of the last `window` tokens: as many as the next query sees, and no later one sees more of them."""
+        self.check_state_size(tokens)
+        return super().state_size(min(tokens, self.window))
+
     def _average(
         self,
         scores: Tensor,  # (…, r, n + 1), of the query itself and of n tokens

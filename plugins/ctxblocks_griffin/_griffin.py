@@ -124,6 +124,11 @@ class Griffin(ProjectedLayer):
             outputs.append(self._read_out(gate, states))
         return torch.cat(outputs, dim=-2)
 
+    def state_size(self, tokens: int) -> int:
+        """The recurrent state and the convolution's last `conv − 1` inputs, each `e` wide."""
+        self.check_state_size(tokens)
+        return self.config.conv * self.config.state_width
+
     def _gate(
         self,
         queries: Tensor,  # (…, d)

@@ -104,6 +104,11 @@ class DeltaRule(ProjectedLayer):
         read = running_sum(parts.flip(-2), None, self.running_chunk, own).flip(-2)
         return self._project(self._output(torch.cat([read, own], dim=-2), query.dtype))
 
+    def state_size(self, tokens: int) -> int:
+        """The matrix of each head."""
+        self.check_state_size(tokens)
+        return self.heads * self.head_width**2
+
     def _project(self, mixed: Tensor) -> Tensor:  # (…, heads·e) -> (…, d)
         output: Tensor = self.projection(mixed)
         return output

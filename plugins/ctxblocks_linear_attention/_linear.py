@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ctxblocks import ProjectedLayer
 from ctxblocks_linear_attention._config import LinearAttentionConfig
+from ctxblocks_linear_attention._features import FUNCTIONS
 from ctxblocks_linear_attention._running import (
     join_heads,
     linear_scan,
@@ -18,23 +19,6 @@ from ctxblocks_linear_attention._running import (
     split_heads,
     widen,
 )
-
-
-def _elu(x: Tensor) -> Tensor:
-    """`elu(x) + 1` as `exp(min(x, 0)) + max(x, 0)`, one of which is 1 or 0: no cancellation at negative `x`."""
-    return torch.exp(x.clamp(max=0)) + torch.relu(x)
-
-
-def _identity(x: Tensor) -> Tensor:
-    return x
-
-
-_FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
-    "elu": _elu,
-    "relu": torch.relu,
-    "softplus": F.softplus,
-    "identity": _identity,
-}
 
 
 class _Sums(NamedTuple):
@@ -146,6 +130,11 @@ class LinearAttention(ProjectedLayer):
         rows = read.map(lambda part, mine: torch.cat([part.flip(-2), mine], dim=-2), own)
         return self._project(self._output(rows, query.dtype))
 
+    def state_size(self, tokens: int) -> int:
+        """The sum of `φ(k_j) v_jᵀ` of each head, and where weights are normalised that of `φ(k_j)`."""
+        self.check_state_size(tokens)
+        return self.heads * self.head_width * (self.head_width + int(self.config.normalize))
+
     def _block(
         self,
         tokens: Tensor,  # (…, n, d)
@@ -186,7 +175,7 @@ class LinearAttention(ProjectedLayer):
         self,
         x: Tensor,  # (…, n, heads·e)
     ) -> Tensor:  # (…, heads, n, e)
-        return _FEATURES[self.config.features](split_heads(widen(x), self.heads))
+        return FUNCTIONS[self.config.features](split_heads(widen(x), self.heads))
 
     def _write(
         self,

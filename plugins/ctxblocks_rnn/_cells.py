@@ -2,42 +2,12 @@
 
 from collections.abc import Callable
 
-import attrs
 import torch
 from torch import Tensor
 
-from ctxblocks import ArgumentError
-from ctxblocks_rnn._recurrent import Fused, RecurrentConfig, RecurrentLayer, State
+from ctxblocks_rnn._config import GRUConfig, LSTMConfig, RNNConfig
+from ctxblocks_rnn._recurrent import Fused, RecurrentLayer, State
 from ctxblocks_rnn._scan import scan
-
-
-@attrs.frozen(kw_only=True)
-class RNNConfig(RecurrentConfig):
-    """An Elman RNN.
-
-    Attributes:
-        nonlinearity: "tanh" or "relu".
-    """
-
-    nonlinearity: str = "tanh"
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse other nonlinearities."""
-        super().__attrs_post_init__()
-        if self.nonlinearity not in ("tanh", "relu"):
-            raise ArgumentError(
-                f"RNNConfig: got nonlinearity={self.nonlinearity!r}, needs 'tanh' or 'relu'; choose one of the two"
-            )
-
-
-@attrs.frozen(kw_only=True)
-class GRUConfig(RecurrentConfig):
-    """A gated recurrent unit."""
-
-
-@attrs.frozen(kw_only=True)
-class LSTMConfig(RecurrentConfig):
-    """A long short-term memory."""
 
 
 class RNN(RecurrentLayer):

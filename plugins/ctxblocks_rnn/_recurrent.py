@@ -9,43 +9,15 @@ import abc
 import math
 from collections.abc import Callable
 
-import attrs
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctxblocks import ArgumentError, ProjectedLayer, inside_transform
+from ctxblocks import ProjectedLayer, inside_transform
+from ctxblocks_rnn._config import RecurrentConfig
 
 State = tuple[Tensor, ...]  # each (…, hidden); the first is the cell's output
 Fused = Callable[..., tuple[Tensor, ...]]
-
-
-@attrs.frozen(kw_only=True)
-class RecurrentConfig:
-    """What every recurrent layer needs.
-
-    Attributes:
-        width: of the query and of the output.
-        hidden: of the state; `width` if None.
-        bias: whether the cell has biases. The projection has none.
-    """
-
-    width: int
-    hidden: int | None = None
-    bias: bool = True
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse sizes below one."""
-        for name, size in (("width", self.width), ("hidden", self.state_width)):
-            if size < 1:
-                raise ArgumentError(
-                    f"{type(self).__name__}: got {name}={size}, needs at least 1; give {name} a positive size"
-                )
-
-    @property
-    def state_width(self) -> int:
-        """Hidden units of the cell."""
-        return self.width if self.hidden is None else self.hidden
 
 
 class RecurrentLayer(ProjectedLayer):
@@ -146,6 +118,11 @@ class RecurrentLayer(ProjectedLayer):
             outputs, state = self.outputs(block, state)
             rows.append(self.projection(outputs))
         return torch.cat(rows, dim=-2)
+
+    def state_size(self, tokens: int) -> int:
+        """The cell's state, `hidden` numbers for each of its parts."""
+        self.check_state_size(tokens)
+        return self.parts * self.projection.in_features
 
     def outputs(
         self,

@@ -41,6 +41,12 @@ class SSMCore(ProjectedLayer):
         self.norm_weight = nn.Parameter(torch.ones(config.inner))
         self.projection = nn.Linear(config.inner, config.width, bias=config.bias)
 
+    def state_size(self, tokens: int) -> int:
+        """`state` numbers for each inner channel, and the convolution's last `conv − 1` inputs."""
+        self.check_state_size(tokens)
+        c = self.config
+        return c.state * c.inner + (c.conv - 1) * c.convolved
+
     def _start(
         self,
         tokens: Tensor,  # (…, n, d)

@@ -102,6 +102,8 @@ CASES: list[tuple[str, type[CtxblocksError], str, Callable[[], object]]] = [
     ("solver's step", ArgumentError, r"needs LeastNorm\(\)", lambda: found(Augmented()).step_size),
     ("moving base", ArgumentError, r"base read depends", lambda: dynamics(STACK, QUERY, CONTEXT)[1].gradient(0)),
     ("parallel", ArgumentError, r"parallel block", lambda: dynamics(block("parallel"), QUERY, CONTEXT).step_size),
+    ("state size", ArgumentError, r"tokens: got -1, needs an integer ≥ 0.*give 0", lambda: Pool().state_size(-1)),
+    ("state half", ArgumentError, r"tokens: got 2.5, needs an integer", lambda: Pool().state_size(2.5)),
     ("sequence", ShapeError, r"sequence: .*width 3 .*causal\(", lambda: cross()(torch.ones(2, 4))),
 ]
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from ctxblocks_rnn import GRU, LSTM, RNN, GRUConfig, LSTMConfig, RNNConfig, ctxblocks_layers
-from ctxblocks_rnn._recurrent import RecurrentConfig, RecurrentLayer
+from ctxblocks_rnn._config import RecurrentConfig
+from ctxblocks_rnn._recurrent import RecurrentLayer
 from ctxblocks_rnn._reference import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
