@@ -1,5 +1,6 @@
 """One cell of a comparison: train a model, and measure it and its untrained twin on new tasks."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -36,6 +37,11 @@ SCHEMA = pa.schema(
 `control` is `trained`, `untrained`, or a baseline's name with an empty layer; `condition` a key of `CONDITIONS`; `block` and
 `n` are null where they have no say.
 """
+
+LONGEST_STEP = 1.0
+"""Length at which gradients are cut off."""
+WARM_UP = 0.05
+"""Share of the steps over which the learning rate rises."""
 
 
 def run_cell(config: CompareConfig, cell: Cell) -> tuple[pa.Table, pa.Table]:
@@ -76,6 +82,7 @@ def _conditions(config: CompareConfig, cell: Cell) -> Mapping[str, Prompts]:
 def _train(config: CompareConfig, cell: Cell, model: Stack) -> float:
     """Adam on `½ (ŷ − f(x_q))²`, the mean over all prefixes of one token and more; returns the seconds."""
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rise_and_fall(step, config.steps))
     start = time.perf_counter()
     for step in range(config.steps):
         prompts = _prompts(config, cell, config.batch, "training", step).to(config.device, torch.float32)
@@ -83,8 +90,16 @@ def _train(config: CompareConfig, cell: Cell, model: Stack) -> float:
         found = predictions(model, prompts)[:, 1:]
         loss = 0.5 * (found - prompts.target.unsqueeze(-1)).square().mean()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), LONGEST_STEP)
         optimizer.step()
+        schedule.step()
     return time.perf_counter() - start
+
+
+def _rise_and_fall(step: int, steps: int) -> float:
+    """The share of the learning rate at a step: up in a line over the first, then down by half a cosine."""
+    rising = min(1.0, (step + 1) / (WARM_UP * steps))
+    return rising * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def _measured(config: CompareConfig, model: Stack, new: Mapping[str, Prompts], control: str) -> Iterator[Row]:

@@ -27,7 +27,8 @@ def _ends(seen: Measurements, task: str, layer: str) -> tuple[Series, Series] | 
 
 
 def _learned(found: Comparison, seen: Measurements, task: str) -> Statement:
-    below, above = [], []
+    below: list[str] = []
+    above: list[str] = []
     for layer in seen.layers(task):
         if (pair := _ends(seen, task, layer)) is not None:
             gap = float(pair[1].value[-1] - pair[0].value[-1])
@@ -36,7 +37,8 @@ def _learned(found: Comparison, seen: Measurements, task: str) -> Statement:
     return Statement(
         about=task,
         statement="training teaches every layer to use the context",
-        criterion=f"with all {found.config.examples} examples the error lies {SIGNIFICANT:g} standard errors below the untrained twin's",
+        criterion=f"with all {found.config.examples} examples the error lies {SIGNIFICANT:g} standard errors below the "
+        "untrained twin's",
         measured=f"{', '.join(below) or 'none'}" + (f"; not {', '.join(above)}" if above else ""),
         holds=not above,
     )
@@ -50,7 +52,8 @@ def _as_good_as_statistics(found: Comparison, task: str) -> Statement:
         about=task,
         statement="some layer predicts as well as the best baseline",
         criterion=f"with all examples its error exceeds the baseline's by at most {SIGNIFICANT:g} of its standard errors",
-        measured=f"{', '.join(reached) or 'none'}; {first.layer} {first.value:.3g} ± {first.error:.1g}, {first.baseline} {first.best:.2g}",
+        measured=f"{', '.join(reached) or 'none'}; {first.layer} {first.value:.3g} ± {first.error:.1g}, "
+        f"{first.baseline} {first.best:.2g}",
         holds=bool(reached),
     )
 

@@ -57,7 +57,7 @@ class CompareConfig:
         width: of the blocks.
         steps: of Adam.
         batch: tasks in a step.
-        learning_rate: of Adam.
+        learning_rate: of Adam, the highest: it rises over the first steps and falls to 0 by a cosine.
         trials: new tasks on which a model is measured.
         noise: of the condition of that name: standard deviation over that of the labels.
         corruption: of the condition of that name: share of false labels.
@@ -76,7 +76,7 @@ class CompareConfig:
     width: int = attrs.field(validator=_positive)
     steps: int = attrs.field(validator=_positive)
     batch: int = attrs.field(validator=_positive)
-    learning_rate: float = attrs.field(default=1e-3, validator=_positive)
+    learning_rate: float = attrs.field(default=3e-3, validator=_positive)
     trials: int = attrs.field(validator=_positive)
     noise: float = attrs.field(default=0.5, validator=_at_least_zero)
     corruption: float = attrs.field(default=0.2, validator=_share)

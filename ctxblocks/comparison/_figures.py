@@ -116,7 +116,7 @@ def _panel(
         )
         for place, (name, series) in enumerate(best)
     ]
-    return _scaled(title, "squared error (mean ± SE)", curves)
+    return _scaled(title, "squared error (mean ± SE)", curves, logarithmic=True)
 
 
 def floor_of(curves: list[Curve]) -> float:
@@ -183,18 +183,21 @@ def _against_blocks(config: CompareConfig, seen: Measurements, task: str, probe:
     return [_scaled("blocks", f"{probe} (mean ± SE)", curves, xlabel="block")] if curves else []
 
 
-def _scaled(title: str, ylabel: str, curves: list[Curve], probe: str = "", xlabel: str = TOKENS) -> Panel:
-    """Logarithmic where values span much and are all positive; the marginal change on both axes."""
+def _scaled(
+    title: str, ylabel: str, curves: list[Curve], probe: str = "", xlabel: str = TOKENS, logarithmic: bool = False
+) -> Panel:
+    """Logarithmic where that was asked for or values span much, if all are positive; the marginal change on both axes."""
     values: Array = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves]) if curves else np.ones(1)
-    wide = len(values) > 0 and values.min() > 0 and values.max() > SPAN * values.min()
-    both = probe == CHANGE and len(values) > 0 and values.min() > 0
+    positive = len(values) > 0 and values.min() > 0
+    both = probe == CHANGE
+    wide = logarithmic or both or (positive and values.max() > SPAN * values.min())
     return Panel(
         title=title,
         xlabel=xlabel,
         ylabel=ylabel,
         curves=tuple(curves),
-        xscale="log" if both else "linear",
-        yscale="log" if wide or both else "linear",
+        xscale="log" if both and positive else "linear",
+        yscale="log" if wide and positive else "linear",
         legend="best" if len(curves) <= MOST_IN_LEGEND else None,
     )
 

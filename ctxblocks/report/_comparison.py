@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ctxblocks._registry import registry
 from ctxblocks.comparison._claims import check
 from ctxblocks.comparison._conditions import CONDITIONS
 from ctxblocks.comparison._config import ERROR
@@ -26,15 +25,16 @@ def comparison_section(run: Path) -> Section:
     found = read_comparison(run)
     seen = Measurements(found.table)
     missing = [*found.missing, *(f"{name}: failed, {problem}" for name, problem in found.failed.items())]
-    tables = [table for task in found.config.tasks if seen.layers(task) for table in _tables(found, seen, task)]
+    tasks = [task for task in found.config.tasks if seen.layers(task)]
     return Section(
         title=f"Architectures compared on {', '.join(found.config.tasks)}",
         lead=_lead(found),
         command=found.command,
         missing=tuple(missing),
         statements=tuple(check(found, seen)),
-        tables=tuple(tables),
+        tables=tuple(_errors(found, task) for task in tasks),
         figures=tuple(compose(found)),
+        details=tuple(table for task in tasks for table in _details(found, seen, task)),
         settings=tuple((name, _said(value)) for name, value in plain(found.config).items()),
         seeds=found.seeds,
         versions=found.versions,
@@ -60,8 +60,7 @@ def _lead(found: Comparison) -> str:
     )
 
 
-def _tables(found: Comparison, seen: Measurements, task: str) -> Iterator[Table]:
-    yield _errors(found, task)
+def _details(found: Comparison, seen: Measurements, task: str) -> Iterator[Table]:
     yield _robustness(found, seen, task)
     yield _dynamics(found, seen, task)
     yield _costs(found, seen, task)
@@ -140,7 +139,7 @@ def _dynamics(found: Comparison, seen: Measurements, task: str) -> Table:
     return Table(
         title=f"{task}: decay of the marginal change",
         note="The exponent p of ‖W_i − W_{i−1}‖ ∼ i^(−p), fitted from the second token on, and the ends of its 95 % bootstrap "
-        "interval over new tasks (means over seeds): 1 is averaging, 0 a change that does not fall; empty where weights do not move.",
+        "interval over new tasks (means over seeds): 1 is averaging, 0 a change that does not fall; – where weights do not move.",
         heads=("layer", "block", "control", "exponent", "low", "high"),
         rows=tuple(rows),
     )
@@ -168,8 +167,8 @@ def _costs(found: Comparison, seen: Measurements, task: str) -> Table:
         )
     return Table(
         title=f"{task}: sizes and times",
-        note=f"{registry().probe(STATE).summary if STATE in registry().probes else ''} Times on one thread beside other models in "
-        "training, so no more than a hint; another run's differ.",
+        note="The state: numbers that the layers of all blocks keep of the context. Times on one thread, beside other models in "
+        "training, so that they are no more than a hint; another run's differ.",
         heads=(
             "layer",
             "parameters",

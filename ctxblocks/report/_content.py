@@ -77,6 +77,7 @@ class Section:
         statements: claims with verdicts.
         tables: of results.
         figures: drawn from the run's numbers.
+        details: tables that stand folded below the figures.
         settings: pairs of a name and a value.
         seeds: by what they are of.
         versions: of Python and packages.
@@ -89,6 +90,7 @@ class Section:
     statements: tuple[Statement, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    details: tuple[Table, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
     seeds: dict[str, int]
     versions: dict[str, str]

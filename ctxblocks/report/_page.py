@@ -57,7 +57,8 @@ def keys(figure: Figure) -> list[Key]:
     for curve in curves:
         first.setdefault(curve.group, curve)
     controls = dict.fromkeys(curve.control for curve in curves if curve.control)
-    found = [Key("group", name, name, variable(curve.colour), _dashes(curve)) for name, curve in first.items()]
+    groups = sorted(first.items(), key=lambda item: item[1].control == "baseline")
+    found = [Key("group", name, name, variable(curve.colour), _dashes(curve)) for name, curve in groups]
     if len(controls) > 1:
         styles = {name: next(curve for curve in curves if curve.control == name) for name in controls}
         found += [Key("control", name, name, "var(--soft)", _dashes(curve)) for name, curve in styles.items()]

@@ -37,7 +37,9 @@ class TensorBoard(Observer):
 
     def row(self, row: Mapping[str, Any]) -> None:
         """One point: the step is `n`, or 0 where a number has none."""
-        parts = (row["task"], row["probe"], row["layer"] or "baseline", row["control"], f"seed {row['seed']}")
+        condition = [] if row.get("condition", "clean") == "clean" else [row["condition"]]
+        who = (row["layer"] or "baseline", row["control"], *condition)
+        parts = (row["task"], row["probe"], *who, f"seed {row['seed']}")
         block = "" if row.get("block") is None else f"/block {row['block']}"
         self._writer.add_scalar("/".join(parts) + block, row["value"], row.get("n") or 0)
 

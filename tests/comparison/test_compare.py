@@ -1,5 +1,7 @@
 """`compare`: matched sizes, the same prompts for all, controls and baselines, and folders that go on."""
 
+import functools
+import itertools
 import json
 import os
 import signal
@@ -18,13 +20,24 @@ import torch
 
 from ctxblocks import ArgumentError, UnknownLayerError, registry
 from ctxblocks._cli import main
-from ctxblocks.comparison import SCHEMA, CompareConfig, Line, compare, compare_config, order_differs, summarize
+from ctxblocks.comparison import (
+    CONDITIONS,
+    SCHEMA,
+    CompareConfig,
+    Line,
+    compare,
+    compare_config,
+    order_differs,
+    summarize,
+)
 from ctxblocks.comparison._cells import run_cell
 from ctxblocks.comparison._config import Cell
 from ctxblocks.comparison._models import build, count, predictions
 
 SMALL = {"inputs": 2, "examples": 4, "blocks": 2, "width": 8, "steps": 6, "batch": 8, "trials": 12}
 OPTIONS = ["--inputs", "2", "--examples", "3", "--blocks", "1", "--steps", "4", "--jobs", "1"]
+
+undrawn = functools.partial(compare, drawn=False)
 
 
 def small(**options: Any) -> CompareConfig:
@@ -55,18 +68,25 @@ def test_models_are_of_their_seed() -> None:
 def test_a_cell_holds_every_probe_of_both_twins() -> None:
     """Errors for every prefix, and every probe that a block of a stack has, trained and untrained."""
     config = small()
-    table, seconds = run_cell(config, Cell("gru", "linear", 0))
+    table, timings = run_cell(config, Cell("gru", "linear", 0))
     assert table.schema == SCHEMA
     rows = table.to_pylist()
     probes = {row["probe"] for row in rows}
-    wanted = set(registry().probes) - {"gradient-alignment"}
-    assert probes == wanted | {"parameters", "decay-exponent", "decay-exponent-low", "decay-exponent-high"}
-    assert set(seconds) == {"seconds-per-step", "seconds-of-measuring"}
-    for control in ("trained", "untrained"):
-        errors = [row for row in rows if row["probe"] == "in-context-error" and row["control"] == control]
-        assert [row["n"] for row in errors] == list(range(5))
-        norms = [row for row in rows if row["probe"] == "norm" and row["control"] == control]
-        assert [(row["block"], row["n"]) for row in norms] == [(block, n) for block in range(2) for n in range(5)]
+    assert probes == {*registry().probes, "parameters", "decay-exponent", "decay-exponent-low", "decay-exponent-high"}
+    assert timings.schema == SCHEMA
+    assert {row["probe"] for row in timings.to_pylist()} == {
+        "seconds-per-step",
+        "seconds-of-forward",
+        "seconds-of-dynamics",
+        "seconds-of-measuring",
+    }
+    assert all(row["value"] > 0 for row in timings.to_pylist())
+    for pair in itertools.product(("trained", "untrained"), CONDITIONS):
+        mine = [row for row in rows if (row["control"], row["condition"]) == pair]
+        assert [row["n"] for row in mine if row["probe"] == "in-context-error"] == list(range(5))
+        for probe in ("norm", "gradient-alignment"):
+            places = [(row["block"], row["n"]) for row in mine if row["probe"] == probe]
+            assert places == [(block, n) for block in range(2) for n in range(5)]
     untrained = build(config, "gru", 0)
     spec = registry().task("linear")
     from ctxblocks.experiments._tasks import derive_seed
@@ -76,8 +96,9 @@ def test_a_cell_holds_every_probe_of_both_twins() -> None:
     )
     with torch.no_grad():
         found = (predictions(untrained, prompts) - prompts.target[:, None]).square().double()
-    values = [row["value"] for row in rows if row["probe"] == "in-context-error" and row["control"] == "untrained"]
-    spreads = [row["error"] for row in rows if row["probe"] == "in-context-error" and row["control"] == "untrained"]
+    mine = [row for row in rows if (row["control"], row["condition"]) == ("untrained", "clean")]
+    values = [row["value"] for row in mine if row["probe"] == "in-context-error"]
+    spreads = [row["error"] for row in mine if row["probe"] == "in-context-error"]
     np.testing.assert_allclose(values, found.mean(0).numpy(), rtol=1e-5)
     np.testing.assert_allclose(spreads, found.std(0).numpy() / np.sqrt(12), rtol=1e-5)
 
@@ -86,6 +107,7 @@ def test_training_helps() -> None:
     """A few hundred steps on one input bring the error well below the untrained twin's."""
     config = small(inputs=1, steps=300, batch=32, trials=100, width=16, learning_rate=3e-3)
     rows = run_cell(config, Cell("self-attention", "linear", 0))[0].to_pylist()
+    rows = [r for r in rows if r["condition"] == "clean"]
     last = {r["control"]: r for r in rows if r["probe"] == "in-context-error" and r["n"] == 4}
     assert last["trained"]["value"] + 5 * last["trained"]["error"] < last["untrained"]["value"]
 
@@ -95,18 +117,18 @@ def test_one_table_whatever_the_workers_and_the_interruptions(tmp_path: Path) ->
     config = small(seeds=2)
     tables = []
     for name, workers in (("two", 2), ("one", 1)):
-        tables.append(compare(config, tmp_path / name, workers).table)
+        tables.append(undrawn(config, tmp_path / name, workers).table)
     assert same(*tables)
     (tmp_path / "one" / "cells" / "gru--linear--1.parquet").unlink()
     told: list[tuple[int, int, str]] = []
-    again = compare(config, tmp_path / "one", 1, lambda *each: told.append(each))
+    again = undrawn(config, tmp_path / "one", 1, lambda *each: told.append(each))
     assert told == [(6, 6, "gru--linear--1")]
     assert same(again.table, tables[0])
     told.clear()
-    compare(config, tmp_path / "one", 1, lambda *each: told.append(each))
+    undrawn(config, tmp_path / "one", 1, lambda *each: told.append(each))
     assert told == []
     found = json.loads((tmp_path / "one" / "run.json").read_text())
-    assert (found["status"], found["failed"], found["format"]) == ("complete", {}, 1)
+    assert (found["status"], found["failed"], found["format"]) == ("complete", {}, 2)
     assert same(pq.read_table(tmp_path / "one" / "metrics.parquet"), tables[0])
 
 
@@ -115,7 +137,7 @@ def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from ctxblocks.comparison import compare, compare_config\n"
         f"config = compare_config('quick', ('gru', 'self-attention'), ('linear',), seeds=3, **{SMALL!r})\n"
-        "compare(config, Path(sys.argv[1]), 1)\n"
+        "compare(config, Path(sys.argv[1]), 1, drawn=False)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "killed")], start_new_session=True)
     cells = tmp_path / "killed" / "cells"
@@ -128,7 +150,7 @@ def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
     config = small(seeds=3)
     assert landed < len(config.cells())
     assert json.loads((tmp_path / "killed" / "run.json").read_text())["status"] == "running"
-    assert same(compare(config, tmp_path / "killed", 1).table, compare(config, tmp_path / "whole", 1).table)
+    assert same(undrawn(config, tmp_path / "killed", 1).table, undrawn(config, tmp_path / "whole", 1).table)
 
 
 def test_a_cell_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,19 +164,21 @@ def test_a_cell_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
         return real(config, cell)
 
     monkeypatch.setattr("ctxblocks.comparison._run.run_cell", failing)
-    found = compare(config, tmp_path, 1)
+    found = undrawn(config, tmp_path, 1)
     assert found.failed == {"gru--linear--0": "RuntimeError: no luck"}
     assert {line.layer for line in summarize(found.table, 2, (4,))} == {"self-attention"}
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "incomplete"
     monkeypatch.undo()
-    assert compare(config, tmp_path, 1).failed == {}
+    assert undrawn(config, tmp_path, 1).failed == {}
 
 
 def test_the_summary_is_the_table_s(tmp_path: Path) -> None:
     """Means and standard errors over seeds, and the best baseline, by hand."""
-    found = compare(small(seeds=3), tmp_path, 1)
+    found = undrawn(small(seeds=3), tmp_path, 1)
     (line,) = [each for each in summarize(found.table, 2, (4,)) if each.layer == "gru"]
-    rows = [r for r in found.table.to_pylist() if r["probe"] == "in-context-error" and r["n"] == 4]
+    rows = [
+        r for r in found.table.to_pylist() if (r["probe"], r["condition"], r["n"]) == ("in-context-error", "clean", 4)
+    ]
     mine = [r["value"] for r in rows if r["layer"] == "gru" and r["control"] == "trained"]
     assert line.value == pytest.approx(np.mean(mine))
     assert line.error == pytest.approx(np.std(mine, ddof=1) / np.sqrt(3))
@@ -182,6 +206,12 @@ def test_settings_that_cannot_be(tmp_path: Path) -> None:
         compare_config("quick", ("gruu",), ())
     with pytest.raises(ArgumentError, match="task: got 'cubic', needs one of associative-recall"):
         compare_config("quick", (), ("cubic",))
+    with pytest.raises(ArgumentError, match=r"probe: got 'norms', needs one of alignment.*did you mean"):
+        compare_config("quick", (), (), ("norms",))
+    with pytest.raises(ArgumentError, match=r"corruption: got 1\.5, needs a share from 0 to 1"):
+        small(corruption=1.5)
+    with pytest.raises(ArgumentError, match="noise: got -1, needs at least 0"):
+        small(noise=-1)
     with pytest.raises(ArgumentError, match="preset: got 'slow', needs one of 'quick', 'default'"):
         compare_config("slow", (), ())
     with pytest.raises(ArgumentError, match="steps: got 0, needs more than 0"):
@@ -189,30 +219,30 @@ def test_settings_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"layers: got .*, needs at least one, and each once"):
         compare_config("quick", ("gru", "gru"), ())
     with pytest.raises(ArgumentError, match="workers: got 0, needs at least 1"):
-        compare(small(), tmp_path, 0)
+        undrawn(small(), tmp_path, 0)
 
 
 def test_folders_that_cannot_be_gone_on_with(tmp_path: Path) -> None:
     """Another comparison's, another version's, something else's, a damaged cell: the file is named."""
-    compare(small(steps=2), tmp_path, 1)
+    undrawn(small(steps=2), tmp_path, 1)
     with pytest.raises(ArgumentError, match=r"run\.json: holds a comparison with another steps, 2 for 3"):
-        compare(small(steps=3), tmp_path, 1)
+        undrawn(small(steps=3), tmp_path, 1)
     cell = tmp_path / "cells" / "gru--linear--0.parquet"
     content = cell.read_bytes()
     cell.write_bytes(content[: len(content) // 2])
     with pytest.raises(ArgumentError, match=r"gru--linear--0\.parquet: cannot be read .* delete it"):
-        compare(small(steps=2), tmp_path, 1)
+        undrawn(small(steps=2), tmp_path, 1)
     pq.write_table(pa.table({"a": [1]}), cell)
     with pytest.raises(ArgumentError, match="holds other columns than this version's"):
-        compare(small(steps=2), tmp_path, 1)
+        undrawn(small(steps=2), tmp_path, 1)
     run = tmp_path / "run.json"
     found = json.loads(run.read_text())
     run.write_text(json.dumps({**found, "format": 99}))
-    with pytest.raises(ArgumentError, match=r"run\.json: is of format 99, needs 1"):
-        compare(small(steps=2), tmp_path, 1)
+    with pytest.raises(ArgumentError, match=r"run\.json: is of format 99, needs 2"):
+        undrawn(small(steps=2), tmp_path, 1)
     run.write_text("{")
     with pytest.raises(ArgumentError, match=r"run\.json: is no comparison's"):
-        compare(small(steps=2), tmp_path, 1)
+        undrawn(small(steps=2), tmp_path, 1)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,6 +259,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for arguments, message in (
         (["--layers", "gruu"], "gruu"),
         (["--tasks", "cubic"], "task: got 'cubic', needs one of associative-recall"),
+        (["--probes", "norms"], "probe: got 'norms', needs one of alignment"),
         (["--steps", "0"], "steps: got 0"),
     ):
         assert main(["compare", *arguments, "--out", str(tmp_path / "no")]) == 2

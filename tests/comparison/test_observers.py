@@ -1,5 +1,6 @@
 """Observers are told of a comparison while it goes on, and TensorBoard's holds its numbers."""
 
+import functools
 import io
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from ctxblocks._registry import Registry
 from ctxblocks.comparison import compare, compare_config
 
 SMALL = {"inputs": 2, "examples": 4, "blocks": 1, "width": 8, "steps": 2, "batch": 4, "trials": 6}
+undrawn = functools.partial(compare, drawn=False)
 
 
 class Listening(Observer):
@@ -31,6 +33,9 @@ class Listening(Observer):
 
     def row(self, row: Mapping[str, Any]) -> None:
         self.told.append(("row", dict(row)))
+
+    def figure(self, name: str, png: bytes) -> None:
+        self.told.append(("figure", (name, png[:8])))
 
     def end(self, status: str) -> None:
         self.told.append(("end", status))
@@ -52,24 +57,34 @@ def listening(monkeypatch: pytest.MonkeyPatch) -> Listening:
 def test_an_observer_is_told_every_row_once(listening: Listening, tmp_path: Path) -> None:
     """Beginning, the table's rows as they land, the end; of a folder that has all, no row."""
     config = compare_config("quick", ("gru",), ("linear",), **SMALL)
-    table = compare(config, tmp_path, 1, observers=["mine"]).table
+    table = undrawn(config, tmp_path, 1, observers=["mine"]).table
     assert listening.told[0] == ("start", ["gru"])
     assert listening.told[-1] == ("end", "over")
     assert sorted(map(str, (row for kind, row in listening.told if kind == "row"))) == sorted(
         map(str, table.to_pylist())
     )
     listening.told.clear()
-    compare(config, tmp_path, 1, observers=["mine"])
+    undrawn(config, tmp_path, 1, observers=["mine"])
     assert [kind for kind, _ in listening.told] == ["start", "end"]
+
+
+def test_an_observer_is_told_every_figure(listening: Listening, tmp_path: Path) -> None:
+    """By the name of its files, as a PNG."""
+    config = compare_config("quick", ("gru",), ("linear",), ("norm",), **SMALL)
+    compare(config, tmp_path, 1, observers=["mine"])
+    told = dict(figure for kind, figure in listening.told if kind == "figure")
+    assert {f"{name}.png" for name in told} == {path.name for path in (tmp_path / "figures").glob("*.png")}
+    assert set(told) == {f"{name}--linear" for name in ("error", "by-layer", "robustness", "norm")}
+    assert set(told.values()) == {b"\x89PNG\r\n\x1a\n"}
 
 
 def test_an_observer_is_told_of_a_failure(
     listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever breaks off."""
-    monkeypatch.setattr("ctxblocks.comparison._run.pq.read_table", lambda path: 1 / 0)
+    monkeypatch.setattr("ctxblocks.comparison._run.gathered", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        compare(compare_config("quick", ("gru",), ("linear",), **SMALL), tmp_path, 1, observers=["mine"])
+        undrawn(compare_config("quick", ("gru",), ("linear",), **SMALL), tmp_path, 1, observers=["mine"])
     assert listening.told[-1] == ("end", "failed")
 
 
@@ -82,7 +97,8 @@ def test_tensorboard_holds_the_numbers(tmp_path: Path, capsys: pytest.CaptureFix
     curve = events.Scalars("linear/in-context-error/gru/trained/seed 0")
     assert [point.step for point in curve] == [0, 1, 2, 3]
     config = compare_config("quick", ("gru",), (), inputs=2, examples=3, blocks=1, steps=2)
-    rows = compare(config, tmp_path, 1).table.to_pylist()
+    rows = undrawn(config, tmp_path, 1).table.to_pylist()
+    rows = [r for r in rows if r["condition"] == "clean"]
     wanted = [r["value"] for r in rows if r["probe"] == "in-context-error" and r["control"] == "trained"]
     np.testing.assert_allclose([point.value for point in curve], wanted, rtol=1e-6)
     assert "linear/norm/gru/trained/seed 0/block 0" in events.Tags()["scalars"]
@@ -108,7 +124,7 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(CtxblocksError, match=r'pip install "ctxblocks\[tensorboard\]"'):
         TensorBoard(tmp_path)
     with pytest.raises(ArgumentError, match="observer: got 'wandb', needs one of tensorboard"):
-        compare(compare_config("quick", ("gru",), (), **SMALL), tmp_path / "no", 1, observers=["wandb"])
+        undrawn(compare_config("quick", ("gru",), (), **SMALL), tmp_path / "no", 1, observers=["wandb"])
     assert not (tmp_path / "no").exists()
     with pytest.raises(ArgumentError, match="lower case with hyphens"):
         ObserverSpec(name="A b", summary="", open=lambda folder: Observer())
