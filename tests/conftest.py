@@ -1,7 +1,12 @@
 """What all tests share."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from experiments.small_experiments import small_configuration
+
+from ctxblocks.experiments import Configuration, Record, reproduce
 
 pytest_plugins = ["pytester"]
 
@@ -12,3 +17,16 @@ torch.set_num_threads(1)
 def _seeded() -> None:
     """Modules draw their weights from torch's global state: the same in every test, whatever ran before."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def configuration() -> Configuration:
+    """All figures of small models."""
+    return small_configuration()
+
+
+@pytest.fixture(scope="session")
+def finished(configuration: Configuration, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Record]:
+    """A complete reproduction of all figures in small, in one process: its folder and its record."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    return folder, reproduce(configuration, folder, workers=1)

@@ -29,7 +29,9 @@ def test_another_configurations_run_is_refused(finished: Finished, configuration
 def test_a_foreign_run_json_is_refused(content: str, configuration: Configuration, tmp_path: Path) -> None:
     """What cannot be read as a reproduction's is left as it is."""
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(ArgumentError, match=r"run.json is not that of a reproduction .*give another folder with --out"):
+    with pytest.raises(
+        ArgumentError, match=r"run\.json: is not that of a reproduction .*give another folder with --out"
+    ):
         reproduce(configuration, tmp_path)
     assert (tmp_path / "run.json").read_text() == content
 

@@ -1,0 +1,246 @@
+"""The page of runs: what it says is what the folders hold, whatever state they are in."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import safetensors.torch
+import torch
+from experiments.small_experiments import small_configuration
+from report.runs import compared, small_comparison
+
+from ctxblocks import ArgumentError
+from ctxblocks._cli import main
+from ctxblocks.comparison import order_differs, summarize
+from ctxblocks.experiments import reproduce
+from ctxblocks.experiments._drawing import Curve, Panel
+from ctxblocks.report import read_page
+from ctxblocks.report._content import Measured
+from ctxblocks.report._page import keys, numbers
+from ctxblocks.report._svg import colours, on_dark, panel_svg
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete comparison."""
+    made = tmp_path_factory.mktemp("runs") / "comparison"
+    compared(made)
+    return made
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """One to break."""
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def test_the_table_is_the_summary_s(folder: Path) -> None:
+    """Errors, controls, baselines and sizes as `summarize` gives them."""
+    (section,) = read_page([folder]).sections
+    lines = summarize(pq.read_table(folder / "metrics.parquet"), 2, [8])
+    rows = [row for table in section.tables for row in table.rows]
+    assert [(row[0], row[2].value, row[2].error, row[3].value, row[4], row[6]) for row in rows] == [
+        (line.layer, line.value, line.error, line.untrained, line.baseline, line.parameters) for line in lines
+    ]
+    assert len(rows) == 4
+    assert section.missing == ()
+    assert section.versions == json.loads((folder / "run.json").read_text())["versions"]
+
+
+def test_every_curve_stands_beside_its_controls(folder: Path) -> None:
+    """Errors beside the untrained twin and the best baseline, everything else beside the untrained twin."""
+    (section,) = read_page([folder]).sections
+    assert {figure.name for figure in section.figures} == {
+        f"{kind}--{task}"
+        for kind in ("error", "by-layer", "robustness", "effective-rank", "marginal-change", "norm", "state-size")
+        for task in ("linear", "decision-tree")
+    }
+    for figure in section.figures:
+        for panel in figure.panels:
+            controls = {curve.control for curve in panel.curves}
+            if figure.name.startswith(("by-layer", "robustness")):
+                assert controls == {"trained", "untrained", "baseline"}
+            elif not figure.name.startswith(("error", "state-size")):
+                assert controls == {"trained", "untrained"}
+
+
+def test_curves_are_the_means_over_seeds(folder: Path) -> None:
+    """By hand from the rows, and the best baseline is the one with the least error with all examples."""
+    (section,) = read_page([folder]).sections
+    figure = next(figure for figure in section.figures if figure.name == "by-layer--decision-tree")
+    rows = [r for r in pq.read_table(folder / "metrics.parquet").to_pylist() if r["task"] == "decision-tree"]
+    rows = [r for r in rows if r["probe"] == "in-context-error" and r["condition"] == "clean"]
+    panel = next(panel for panel in figure.panels if panel.title == "gru")
+    curve = next(curve for curve in panel.curves if curve.control == "untrained")
+    values = np.array(
+        [[r["value"] for r in rows if (r["layer"], r["control"], r["seed"]) == ("gru", "untrained", s)] for s in (0, 1)]
+    )
+    np.testing.assert_allclose(curve.y, values.mean(0))
+    np.testing.assert_allclose(curve.error, values.std(0, ddof=1) / np.sqrt(2))
+    ends: dict[str, list[float]] = {}
+    for r in rows:
+        if not r["layer"] and r["n"] == 8:
+            ends.setdefault(r["control"], []).append(r["value"])
+    best = min(ends, key=lambda name: np.mean(ends[name]))
+    assert next(curve.label for curve in panel.curves if curve.control == "baseline") == best
+
+
+def test_an_unfinished_comparison_says_what_is_missing(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And shows the rest; with no cell at all, the settings."""
+    (copy / "cells" / "gru--linear--1.parquet").unlink()
+    document = json.loads((copy / "run.json").read_text())
+    document |= {"status": "incomplete", "failed": {"self-attention--linear--1": "RuntimeError: no luck"}}
+    (copy / "run.json").write_text(json.dumps(document))
+    (copy / "cells" / "self-attention--linear--1.parquet").unlink()
+    assert main(["report", str(copy), "--out", str(copy / "new.html")]) == 0
+    said = capsys.readouterr().out
+    assert "is not complete, missing: gru--linear--1; self-attention--linear--1: failed, RuntimeError: no luck" in said
+    page = (copy / "new.html").read_text()
+    assert "This run is not complete." in page
+    assert "<li>gru--linear--1</li>" in page
+    assert "linear: errors in context" in page
+    for cell in (copy / "cells").iterdir():
+        cell.unlink()
+    (section,) = read_page([copy]).sections
+    assert len(section.missing) == len(small_comparison().cells())
+    assert section.figures == section.tables == ()
+    assert ("steps", "6") in section.settings
+
+
+def test_an_unfinished_reproduction_shows_its_losses(tmp_path: Path, finished: tuple[Path, object]) -> None:
+    """Steps done and to be done for every model, and the losses so far."""
+    run = Path(shutil.copytree(finished[0], tmp_path / "run"))
+    document = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**document, "status": "running", "claims": [], "figures": []}))
+    checkpoint = run / "checkpoints" / "block.safetensors"
+    tensors = safetensors.torch.load(checkpoint.read_bytes())
+    tensors["history"] = tensors["history"][:2].clone()
+    checkpoint.write_bytes(safetensors.torch.save(tensors))
+    (run / "checkpoints" / "rnn.safetensors").unlink()
+    (section,) = read_page([run]).sections
+    assert section.missing[0] == "block: 10 of 40 steps are done"
+    assert section.missing[1] == "rnn: 0 of 40 steps are done"
+    assert section.missing[-1] == "the measurements, Figures 2, 3, 4, 5, 6 and their claims"
+    (figure,) = section.figures
+    assert [panel.title for panel in figure.panels] == ["block", "post-norm-stack", "pre-norm-stack"]
+    torch.testing.assert_close(torch.tensor(figure.panels[0].curves[1].y), tensors["history"][:, 2])
+    checkpoint.write_bytes(b"no")
+    with pytest.raises(ArgumentError, match=r"block\.safetensors: cannot be read .*delete it"):
+        read_page([run])
+
+
+def test_several_runs_on_one_page(folder: Path, finished: tuple[Path, object], tmp_path: Path) -> None:
+    """Each a section; no name twice; well-formed but for what HTML alone allows."""
+    assert main(["report", str(folder), str(finished[0]), "--out", str(tmp_path / "both.html"), "--json"]) == 0
+    page = (tmp_path / "both.html").read_text()
+    names = re.findall(r'\sid="([^"]+)"', page)
+    assert len(names) == len(set(names))
+    assert page.count('<section class="run"') == 2
+    assert "2 runs of ctxblocks" in page
+    for figure in (2, 3, 4, 5, 6):
+        assert f'id="run-1-figure-{figure}"' in page
+    targets = re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', page)
+    assert {one or other for one, other in targets} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("run.json", None, "holds no run.json, needs a folder that reproduce or compare wrote"),
+        ("run.json", "{", "run.json: is no run of this version (JSONDecodeError"),
+        ("run.json", '{"kind": "song"}', "run.json: is no run of this version (KeyError: 'song')"),
+        ("run.json", '{"kind": "comparison", "format": 1, "configuration": {}}', "run.json: is of format 1, needs 2"),
+        ("run.json", '{"kind": "comparison", "format": 2, "configuration": {}}', "run.json: is no whole comparison's"),
+        ("run.json", '{"kind": "reproduction", "format": 9}', "run.json: is a reproduction of format 9, needs"),
+        ("cells/gru--linear--0.parquet", "PAR1", "gru--linear--0.parquet: cannot be read"),
+    ],
+)
+def test_damaged_and_foreign_runs(
+    file: str, content: str | None, message: str, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line that names the file, exit code 2, and the old page stays."""
+    before = (copy / "report.html").read_bytes()
+    if content is None:
+        (copy / file).unlink()
+    else:
+        (copy / file).write_text(content)
+    assert main(["report", str(copy)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert message in err
+    assert (copy / "report.html").read_bytes() == before
+
+
+def test_damaged_metrics_of_a_reproduction(tmp_path: Path) -> None:
+    """Named, too."""
+    reproduce(small_configuration(3, steps=20), tmp_path, workers=1)
+    (tmp_path / "metrics.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ArgumentError, match=r"metrics\.parquet: cannot be read"):
+        read_page([tmp_path])
+
+
+def test_no_run_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    """Says what is needed."""
+    assert main(["report"]) == 2
+    assert "needs the folder of at least one run" in capsys.readouterr().err
+
+
+def panel(**options: object) -> Panel:
+    x = np.arange(3.0)
+    curves = (
+        Curve(label="a & b", x=x, y=x + 1, error=x / 10, colour="#0072b2", group="one", control="trained"),
+        Curve(label="c", x=x, y=np.array([1.0, np.nan, 2.0]), colour="#d55e00", group="two", control="untrained"),
+    )
+    return Panel(title="t", xlabel="n, tokens", ylabel="y", curves=curves, **options)
+
+
+def test_curves_of_a_picture_can_be_told() -> None:
+    """Each part with its group, control and kind; names with the prefix; colours as variables."""
+    root = ElementTree.fromstring(panel_svg(panel(), "p-"))
+    found = [
+        (e.get("data-group"), e.get("data-control"), e.get("data-part"))
+        for e in root.iter()
+        if e.get("class") == "curve"
+    ]
+    assert sorted(found) == [("one", "trained", "band"), ("one", "trained", "line"), ("two", "untrained", "line")]
+    assert all(e.get("id").startswith("p-") for e in root.iter() if e.get("id"))
+    text = ElementTree.tostring(root, encoding="unicode")
+    assert "var(--c0072b2)" in text
+    assert not re.search(r"#[0-9a-f]{6}", text)
+    assert colours([panel()])["--c0072b2"] == ("#0072b2", on_dark("#0072b2"))
+
+
+def test_colours_on_dark_paper_are_light() -> None:
+    """Of the same hue, and legible; what is light already stays."""
+    assert on_dark("#56b4e9") == "#56b4e9"
+    for colour in ("#0072b2", "#00204c", "#7a4b2a"):
+        red, green, blue = (int(on_dark(colour)[i : i + 2], 16) for i in (1, 3, 5))
+        assert max(red, green, blue) > 150
+
+
+def test_switches_and_numbers_of_a_figure() -> None:
+    """Groups, controls, bands; and what the panel was drawn from, missing values left out."""
+    from ctxblocks.experiments._drawing import Figure
+
+    figure = Figure(name="f", title="f", rows=(((panel(),),),), caption="")
+    assert [(key.kind, key.value) for key in keys(figure)] == [
+        ("group", "one"),
+        ("group", "two"),
+        ("control", "trained"),
+        ("control", "untrained"),
+        ("part", "band"),
+    ]
+    table = numbers(panel())
+    assert table.heads == ("n", "a & b", "c")
+    assert table.rows[1][:2] == (1, Measured(2.0, 0.1))
+    assert [str(row[2]) for row in table.rows] == ["1", "–", "2"]
+
+
+def test_the_order_is_told_of_known_layers_only() -> None:
+    """An empty list has no order to differ."""
+    assert order_differs([]) == ""
