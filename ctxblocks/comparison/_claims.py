@@ -53,8 +53,8 @@ def _as_good_as_statistics(found: Comparison, task: str) -> Statement:
         statement="some layer predicts as well as the best baseline",
         criterion=f"with all examples its error exceeds the baseline's by at most {SIGNIFICANT:g} of its standard errors",
         measured=f"{', '.join(reached) or 'none'}; {first.layer} {first.value:.3g} ± {first.error:.1g}, "
-        f"{first.baseline} {first.best:.2g}",
-        holds=bool(reached),
+        + (f"{first.baseline} {first.best:.2g}" if first.baseline else "no baseline yet"),
+        holds=bool(reached) if first.baseline else None,
     )
 
 

@@ -94,7 +94,7 @@ class CompareConfig:
             Cell(layer, task, seed)
             for task in self.tasks
             for seed in range(self.seeds)
-            for layer in (*self.layers, BASELINES)
+            for layer in (BASELINES, *self.layers)
         ]
 
 

@@ -12,7 +12,7 @@ from ctxblocks.comparison._figures import compose
 from ctxblocks.comparison._folder import Comparison, plain, read_comparison
 from ctxblocks.comparison._measuring import STATE
 from ctxblocks.comparison._series import Key, Measurements
-from ctxblocks.comparison._summary import lengths_of, summarize
+from ctxblocks.comparison._summary import Line, lengths_of, summarize
 from ctxblocks.report._content import Cell, Measured, Section, Table
 
 
@@ -47,16 +47,20 @@ def _said(value: object) -> str:
 
 def _lead(found: Comparison) -> str:
     config, lines = found.config, summarize(found.table, found.config.inputs, [found.config.examples])
-    best = "; ".join(
-        f"{line.task}: least error behind {line.n} tokens {line.layer}, {Measured(line.value, line.error)}, "
-        f"{line.baseline} {Measured(line.best)}, untrained {Measured(line.untrained)}"
-        for task in config.tasks
-        for line in [each for each in lines if each.task == task][:1]
-    )
+    firsts = [next((line for line in lines if line.task == task), None) for task in config.tasks]
+    best = "; ".join(_best(line) for line in firsts if line is not None)
     return (
         f"{len(config.layers)} layers in stacks of {config.blocks} pre-norm blocks of width {config.width} with as many "
         f"parameters each, trained on the same prompts and measured on {config.trials} new tasks, {config.seeds} "
-        f"of each. {best}."
+        f"of each." + (f" {best}." if best else "")
+    )
+
+
+def _best(line: Line) -> str:
+    baseline = f", {line.baseline} {Measured(line.best)}" if line.baseline else ""
+    return (
+        f"Least error on {line.task} functions behind {line.n} tokens: {line.layer} {Measured(line.value, line.error)}"
+        f"{baseline}, untrained {Measured(line.untrained)}"
     )
 
 
