@@ -60,11 +60,11 @@ def test_switches(report: Path, visit: Visit) -> None:
         buttons.first.click()
         assert visible(page, 0, **{name: value}) == 0
         assert visible(page, 0) == before - all_of_it
+        assert visible(page, 1) == others
         assert {each.get_attribute("aria-pressed") for each in buttons.all()} == {"false"}
         assert not page.locator(f'#run-0 .curve[data-{name}="{value}"]').first.is_visible()
         buttons.last.click()
         assert visible(page, 0) == before
-    assert visible(page, 1) == others
 
 
 def test_two_switches_add_up(report: Path, visit: Visit) -> None:
@@ -103,18 +103,18 @@ def test_tables_sort(report: Path, visit: Visit) -> None:
 
 
 def test_numbers_sort_as_numbers(report: Path, visit: Visit) -> None:
-    """A column with one-digit and two-digit numbers and one in exponents, empty cells last both ways."""
+    """One digit, two digits, an exponent and a sign; empty cells last both ways."""
     page = visit(report).page
     page.evaluate(
-        """() => { const rows = [["9"], ["10"], ["1e-3"], [""]];
+        """() => { const rows = [["9"], ["10"], ["5e-4"], [""], ["-3"], ["2"]];
         document.querySelector("#run-0 table.sortable:not(.claims) tbody").innerHTML = rows.map(([v]) =>
           `<tr><td class="number" data-value="${v}">${v}</td></tr>`).join(""); }"""
     )
     head = page.locator("#run-0 table.sortable").nth(1).locator("th button").first
     head.click()
-    assert column(page, 1, 0) == ["1e-3", "9", "10", ""]
+    assert column(page, 1, 0) == ["-3", "5e-4", "2", "9", "10", ""]
     head.click()
-    assert column(page, 1, 0) == ["10", "9", "1e-3", ""]
+    assert column(page, 1, 0) == ["10", "9", "2", "5e-4", "-3", ""]
 
 
 def test_the_theme_can_be_chosen(report: Path, visit: Visit) -> None:

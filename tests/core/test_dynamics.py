@@ -132,3 +132,11 @@ def test_lengths_of_many_images_are_those_of_few(rows: int, dtype: torch.dtype) 
     unit = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
     bound = 20 * unit * torch.cat(weights).double().norm() * x.double().norm(dim=-1)  # m + n + d operations an entry
     assert ((image_norm(weights, x) - images.norm(dim=-1)).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_outputs_are_the_block_s_with_every_prefix(kind: str) -> None:
+    """`T(C_i, x)` by one forward for each `i`, whether or not somebody has asked for updated outputs."""
+    made, (query, context) = block(kind), problem(2)
+    rows = [made(query, context[..., :i, :]) for i in range(context.shape[-2] + 1)]
+    torch.testing.assert_close(dynamics(made, query, context).outputs, torch.stack(rows, -2), rtol=1e-12, atol=1e-13)
