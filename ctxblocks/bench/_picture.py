@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ctxblocks.bench._records import Row
-from ctxblocks.experiments._drawing import BLUE, GREEN, ORANGE, PURPLE, Curve, Panel, Pictures, draw_rows
+from ctxblocks.experiments._drawing import Pictures, draw_rows
+from ctxblocks.experiments._figure import BLUE, GREEN, ORANGE, PURPLE, Curve, Panel
 
 COLUMNS = 3
 """Panels side by side."""

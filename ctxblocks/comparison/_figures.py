@@ -10,7 +10,7 @@ from ctxblocks.comparison._config import ERROR, CompareConfig
 from ctxblocks.comparison._folder import Comparison
 from ctxblocks.comparison._measuring import CHANGE, STATE
 from ctxblocks.comparison._series import Array, Key, Measurements, Series
-from ctxblocks.experiments._drawing import BLACK, GREY, Curve, Figure, Panel
+from ctxblocks.experiments._figure import BLACK, GREY, Curve, Figure, Panel
 
 COLOURS = (
     "#0072b2",

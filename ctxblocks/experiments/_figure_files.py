@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ctxblocks.experiments._drawing import Figure, draw, numbers
+from ctxblocks.experiments._drawing import draw, numbers
+from ctxblocks.experiments._figure import Figure
 from ctxblocks.experiments._files import write_bytes, write_text
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ctxblocks.experiments._captions import caption
 from ctxblocks.experiments._claims import Claim
-from ctxblocks.experiments._drawing import Cell, Figure
+from ctxblocks.experiments._figure import Cell, Figure
 from ctxblocks.experiments._figures_dynamics import marginal_cell
 from ctxblocks.experiments._figures_finetuning import alignment_cell, losses_cell
 from ctxblocks.experiments._figures_training import distances_cell, tasks_cell, training_cells

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ctxblocks.experiments._drawing import BLACK, BLUE, GREEN, ORANGE, Cell, Curve, Panel
+from ctxblocks.experiments._figure import BLACK, BLUE, GREEN, ORANGE, Cell, Curve, Panel
 from ctxblocks.experiments._metrics import Metrics
 from ctxblocks.experiments._statistics import mean_over_tasks
 

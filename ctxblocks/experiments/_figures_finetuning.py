@@ -3,7 +3,7 @@
 import numpy as np
 
 from ctxblocks.experiments._claims import sgd_losses
-from ctxblocks.experiments._drawing import BLACK, GREY, RED, SCALE, Cell, Curve, Panel
+from ctxblocks.experiments._figure import BLACK, GREY, RED, SCALE, Cell, Curve, Panel
 from ctxblocks.experiments._metrics import Array, Metrics
 from ctxblocks.experiments._statistics import mean_over_tasks
 

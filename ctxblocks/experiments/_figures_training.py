@@ -4,7 +4,7 @@ import numpy as np
 
 from ctxblocks.experiments._baselines import half_squares
 from ctxblocks.experiments._claims import AGREEMENT, final_losses, prediction_differences
-from ctxblocks.experiments._drawing import BLACK, BLUE, GREY, ORANGE, RED, Cell, Curve, Panel
+from ctxblocks.experiments._figure import BLACK, BLUE, GREY, ORANGE, RED, Cell, Curve, Panel
 from ctxblocks.experiments._metrics import Array, Metrics
 from ctxblocks.experiments._statistics import mean_over_tasks
 

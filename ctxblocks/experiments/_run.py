@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from ctxblocks._errors import ArgumentError
 from ctxblocks.experiments._claims import check_claims
-from ctxblocks.experiments._drawing import Figure
+from ctxblocks.experiments._figure import Figure
 from ctxblocks.experiments._figure_files import write_figure
 from ctxblocks.experiments._figures import compose
 from ctxblocks.experiments._files import make_folders, write_bytes

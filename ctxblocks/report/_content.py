@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import attrs
 
-from ctxblocks.experiments._drawing import Figure
+from ctxblocks.experiments._figure import Figure
 
 
 class Measured(NamedTuple):

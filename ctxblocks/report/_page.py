@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jinja2
 import numpy as np
 
-from ctxblocks.experiments._drawing import STYLES, Curve, Figure, Panel
+from ctxblocks.experiments._figure import STYLES, Curve, Figure, Panel
 from ctxblocks.report._content import Cell, Measured, Page, Table
 from ctxblocks.report._svg import colours, panel_svg, variable
 

@@ -12,7 +12,7 @@ from ctxblocks._errors import ArgumentError
 from ctxblocks.experiments._captions import describe_model, describe_run
 from ctxblocks.experiments._checkpoints import HISTORY
 from ctxblocks.experiments._claims import Claim, check_claims, final_losses
-from ctxblocks.experiments._drawing import BLUE, GREY, RED, Curve, Figure, Panel
+from ctxblocks.experiments._figure import BLUE, GREY, RED, Curve, Figure, Panel
 from ctxblocks.experiments._figures import compose
 from ctxblocks.experiments._metrics import SCHEMA, Array, Metrics
 from ctxblocks.experiments._presets import Configuration

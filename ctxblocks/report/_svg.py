@@ -4,7 +4,8 @@ import colorsys
 import re
 from xml.etree import ElementTree
 
-from ctxblocks.experiments._drawing import Panel, draw_panel
+from ctxblocks.experiments._drawing import draw_panel
+from ctxblocks.experiments._figure import Panel
 
 SVG = "http://www.w3.org/2000/svg"
 HREF = "{http://www.w3.org/1999/xlink}href"

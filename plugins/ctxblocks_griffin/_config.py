@@ -6,6 +6,9 @@ import attrs
 
 from ctxblocks import ArgumentError
 
+HEADS = 4
+"""Unless given."""
+
 
 def _positive(instance: Any, attribute: Any, value: Any) -> None:
     if value is not None and value < 1:
@@ -21,7 +24,8 @@ class GriffinConfig:
     Attributes:
         width: d, of tokens, query and output.
         recurrent_width: e, of the recurrent state; `width` unless given.
-        heads: blocks on the diagonal of the gates' maps, each `e / heads` wide; 1, that is dense maps, unless given.
+        heads: blocks on the diagonal of the gates' maps, each `e / heads` wide, as Griffin has them; 1 is dense maps. Unless
+            given 4, or 1 where 4 does not divide `e`.
         conv: length of the short convolution before the recurrence, the token itself included.
     """
 
@@ -35,7 +39,7 @@ class GriffinConfig:
         if self.state_width % self.blocks:
             raise ArgumentError(
                 f"GriffinConfig: got heads={self.heads} for a recurrent width of {self.state_width}, needs a divisor of it; "
-                f"leave heads out for dense gates"
+                f"give heads=1 for dense gates"
             )
 
     @property
@@ -46,4 +50,6 @@ class GriffinConfig:
     @property
     def blocks(self) -> int:
         """`heads`, the default filled in."""
-        return 1 if self.heads is None else self.heads
+        if self.heads is not None:
+            return self.heads
+        return HEADS if self.state_width % HEADS == 0 else 1

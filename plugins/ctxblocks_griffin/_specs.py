@@ -20,9 +20,9 @@ GRIFFIN = LayerSpec(
         GriffinConfig(width=4),
         GriffinConfig(width=3, recurrent_width=6, heads=2),
         GriffinConfig(width=5, conv=1),
-        GriffinConfig(width=8, heads=4, conv=2),
+        GriffinConfig(width=8, heads=1, conv=2),
     ),
     traits=_traits,
     reference=reference,
-    benchmarks=({}, {"heads": 4}),
+    benchmarks=({}, {"heads": 1}),
 )

@@ -3,18 +3,11 @@
 import functools
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -42,11 +35,6 @@ undrawn = functools.partial(compare, drawn=False)
 
 def small(**options: Any) -> CompareConfig:
     return compare_config("quick", ("gru", "self-attention"), ("linear",), **{**SMALL, **options})
-
-
-def same(one: pa.Table, other: pa.Table) -> bool:
-    """Equal rows; a missing standard error is equal to itself."""
-    return str(one.to_pylist()) == str(other.to_pylist())
 
 
 def test_sizes_match() -> None:
@@ -110,47 +98,6 @@ def test_training_helps() -> None:
     rows = [r for r in rows if r["condition"] == "clean"]
     last = {r["control"]: r for r in rows if r["probe"] == "in-context-error" and r["n"] == 4}
     assert last["trained"]["value"] + 5 * last["trained"]["error"] < last["untrained"]["value"]
-
-
-def test_one_table_whatever_the_workers_and_the_interruptions(tmp_path: Path) -> None:
-    """Two processes, one, and a folder that lost a cell: the same rows; a second call computes nothing."""
-    config = small(seeds=2)
-    tables = []
-    for name, workers in (("two", 2), ("one", 1)):
-        tables.append(undrawn(config, tmp_path / name, workers).table)
-    assert same(*tables)
-    (tmp_path / "one" / "cells" / "gru--linear--1.parquet").unlink()
-    told: list[tuple[int, int, str]] = []
-    again = undrawn(config, tmp_path / "one", 1, lambda *each: told.append(each))
-    assert told == [(6, 6, "gru--linear--1")]
-    assert same(again.table, tables[0])
-    told.clear()
-    undrawn(config, tmp_path / "one", 1, lambda *each: told.append(each))
-    assert told == []
-    found = json.loads((tmp_path / "one" / "run.json").read_text())
-    assert (found["status"], found["failed"], found["format"]) == ("complete", {}, 2)
-    assert same(pq.read_table(tmp_path / "one" / "metrics.parquet"), tables[0])
-
-
-def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
-    """Killed when the first cell has landed, and called again: the table of an undisturbed one."""
-    script = (
-        "import sys; from pathlib import Path; from ctxblocks.comparison import compare, compare_config\n"
-        f"config = compare_config('quick', ('gru', 'self-attention'), ('linear',), seeds=3, **{SMALL!r})\n"
-        "compare(config, Path(sys.argv[1]), 1, drawn=False)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "killed")], start_new_session=True)
-    cells = tmp_path / "killed" / "cells"
-    while not (cells.exists() and any(cells.glob("*.parquet"))):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    landed = len(list(cells.glob("*.parquet")))
-    config = small(seeds=3)
-    assert landed < len(config.cells())
-    assert json.loads((tmp_path / "killed" / "run.json").read_text())["status"] == "running"
-    assert same(undrawn(config, tmp_path / "killed", 1).table, undrawn(config, tmp_path / "whole", 1).table)
 
 
 def test_a_cell_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,29 +167,6 @@ def test_settings_that_cannot_be(tmp_path: Path) -> None:
         compare_config("quick", ("gru", "gru"), ())
     with pytest.raises(ArgumentError, match="workers: got 0, needs at least 1"):
         undrawn(small(), tmp_path, 0)
-
-
-def test_folders_that_cannot_be_gone_on_with(tmp_path: Path) -> None:
-    """Another comparison's, another version's, something else's, a damaged cell: the file is named."""
-    undrawn(small(steps=2), tmp_path, 1)
-    with pytest.raises(ArgumentError, match=r"run\.json: holds a comparison with another steps, 2 for 3"):
-        undrawn(small(steps=3), tmp_path, 1)
-    cell = tmp_path / "cells" / "gru--linear--0.parquet"
-    content = cell.read_bytes()
-    cell.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ArgumentError, match=r"gru--linear--0\.parquet: cannot be read .* delete it"):
-        undrawn(small(steps=2), tmp_path, 1)
-    pq.write_table(pa.table({"a": [1]}), cell)
-    with pytest.raises(ArgumentError, match="holds other columns than this version's"):
-        undrawn(small(steps=2), tmp_path, 1)
-    run = tmp_path / "run.json"
-    found = json.loads(run.read_text())
-    run.write_text(json.dumps({**found, "format": 99}))
-    with pytest.raises(ArgumentError, match=r"run\.json: is of format 99, needs 2"):
-        undrawn(small(steps=2), tmp_path, 1)
-    run.write_text("{")
-    with pytest.raises(ArgumentError, match=r"run\.json: is no comparison's"):
-        undrawn(small(steps=2), tmp_path, 1)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from ctxblocks import ArgumentError
 from ctxblocks._cli import main
 from ctxblocks.comparison import order_differs, summarize
 from ctxblocks.experiments import reproduce
-from ctxblocks.experiments._drawing import Curve, Panel
+from ctxblocks.experiments._figure import Curve, Panel
 from ctxblocks.report import read_page
 from ctxblocks.report._content import Measured
 from ctxblocks.report._page import keys, numbers
@@ -225,7 +225,7 @@ def test_colours_on_dark_paper_are_light() -> None:
 
 def test_switches_and_numbers_of_a_figure() -> None:
     """Groups, controls, bands; and what the panel was drawn from, missing values left out."""
-    from ctxblocks.experiments._drawing import Figure
+    from ctxblocks.experiments._figure import Figure
 
     figure = Figure(name="f", title="f", rows=(((panel(),),),), caption="")
     assert [(key.kind, key.value) for key in keys(figure)] == [
