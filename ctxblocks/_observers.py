@@ -1,6 +1,7 @@
 """Observers: told of a run while it goes on, such as a dashboard."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,17 @@ class ObserverSpec:
     @name.validator
     def _check_name(self, attribute: Any, value: str) -> None:
         check_name("ObserverSpec", value, "tensorboard")
+
+
+@contextlib.contextmanager
+def watched(observers: Sequence[Observer], configuration: Mapping[str, Any]) -> Iterator[Sequence[Observer]]:
+    """A run that observers are told the beginning and the end of, however it ends."""
+    for observer in observers:
+        observer.start(configuration)
+    status = "failed"
+    try:
+        yield observers
+        status = "over"
+    finally:
+        for observer in observers:
+            observer.end(status)

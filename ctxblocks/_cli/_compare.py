@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from ctxblocks._cli._options import Device, Json, Seed, console, print_json
+from ctxblocks._cli._options import Device, Json, Observe, Seed, console, print_json
 
 if TYPE_CHECKING:
     from ctxblocks.comparison import Comparison, Line
@@ -39,10 +39,6 @@ Blocks = Annotated[int | None, Parameter(name="--blocks", show_default=False, he
 Steps = Annotated[int | None, Parameter(name="--steps", show_default=False, help="Steps of training.")]
 Jobs = Annotated[
     int | None, Parameter(name="--jobs", show_default=False, help="Processes side by side; one for each processor.")
-]
-Observe = Annotated[
-    list[str] | None,
-    Parameter(name="--observe", consume_multiple=True, show_default=False, help="Registered observers: tensorboard, …"),
 ]
 Out = Annotated[
     Path | None,

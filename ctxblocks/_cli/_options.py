@@ -19,6 +19,10 @@ Device = Annotated[
     Parameter(name="--device", help="Where to compute; auto takes CUDA where there is a GPU, and cuda insists on one."),
 ]
 
+Observe = Annotated[
+    list[str] | None,
+    Parameter(name="--observe", consume_multiple=True, show_default=False, help="Registered observers: tensorboard, …"),
+]
 Model = Annotated[
     str, Parameter(name="MODEL", help="Folder of a language model of transformers, or its name on the hub.")
 ]

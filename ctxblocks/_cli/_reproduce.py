@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from ctxblocks import experiments
-from ctxblocks._cli._options import Device, Json, Seed, console, print_json
+from ctxblocks._cli._options import Device, Json, Observe, Seed, console, print_json
 
 if TYPE_CHECKING:
     from ctxblocks.experiments import Configuration, Record
@@ -39,6 +39,7 @@ def reproduce(
     preset: Preset = "default",
     out: Out = None,
     dtype: Dtype = "float32",
+    observe: Observe = None,
     as_json: Json = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -51,7 +52,7 @@ def reproduce(
     config = experiments.preset(preset, figures or None, seed=seed, device=device, dtype=dtype)
     folder = Path("runs", config.name) if out is None else out
     with _progress(config) as progress:
-        record = experiments.reproduce(config, folder, progress=progress)
+        record = experiments.reproduce(config, folder, progress=progress, observers=observe or ())
     if as_json:
         print_json({"out": str(folder), **record.as_json()})
     else:

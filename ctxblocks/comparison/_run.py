@@ -1,16 +1,14 @@
 """A comparison from beginning to end: cells side by side, each written as it lands, and one table of all."""
 
-import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import joblib
 
 from ctxblocks._errors import ArgumentError
-from ctxblocks._observers import Observer
+from ctxblocks._observers import Observer, watched
 from ctxblocks._registry import registry
 from ctxblocks.comparison._cells import run_cell
 from ctxblocks.comparison._config import Cell, CompareConfig
@@ -62,11 +60,11 @@ def compare(
     workers = joblib.cpu_count() if workers is None else workers
     if workers < 1:
         raise ArgumentError(f"workers: got {workers}, needs at least 1; leave it out for one per processor")
-    specs = [registry().observer(name) for name in observers]
+    opens = [registry().observer(name).open for name in observers]
     make_folders(out, CELLS, TIMINGS)
     check_folder(config, out)
     write_document(config, out, "running", {})
-    with _told([spec.open(out) for spec in specs], plain(config)) as told:
+    with watched([each(out) for each in opens], plain(config)) as told:
         found = _compared(config, out, workers, progress, told)
         if drawn:
             _draw(found, out, told)
@@ -107,20 +105,6 @@ def _compared(
     write_table(found.timings, out / "timings.parquet")
     write_document(config, out, "incomplete" if failed else "complete", failed)
     return found
-
-
-@contextlib.contextmanager
-def _told(observers: list[Observer], configuration: dict[str, Any]) -> Iterator[list[Observer]]:
-    """Observers of a run, told of its beginning and of how it ended."""
-    for observer in observers:
-        observer.start(configuration)
-    status = "failed"
-    try:
-        yield observers
-        status = "over"
-    finally:
-        for observer in observers:
-            observer.end(status)
 
 
 def _work(config: CompareConfig, cell: Cell, out: Path) -> tuple[Cell, str]:

@@ -1,13 +1,17 @@
 """A reproduction from beginning to end: train, measure, check the claims, draw the figures, write the run."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
+import cattrs
 import joblib
 import pyarrow.parquet as pq
 
 from ctxblocks._errors import ArgumentError
+from ctxblocks._observers import Observer, watched
+from ctxblocks._registry import registry
 from ctxblocks.experiments._claims import check_claims
 from ctxblocks.experiments._figure import Figure
 from ctxblocks.experiments._figure_files import write_figure
@@ -21,7 +25,11 @@ from ctxblocks.report import write_report
 
 
 def reproduce(
-    config: Configuration, out: Path, workers: int | None = None, progress: Progress = lambda name, step, steps: None
+    config: Configuration,
+    out: Path,
+    workers: int | None = None,
+    progress: Progress = lambda name, step, steps: None,
+    observers: Sequence[str] = (),
 ) -> Record:
     """Reproduce the figures of a configuration and write the run into a folder.
 
@@ -33,23 +41,35 @@ def reproduce(
         out: the folder: `run.json`, `metrics.parquet`, `checkpoints/`, `figures/`, `report.html`.
         workers: models trained side by side; by default as many as there are cores.
         progress: told every model's steps.
+        observers: names of registered observers, told every row of the table and every figure.
 
     Raises:
-        ArgumentError: the folder cannot be written, or holds another configuration's run; or `workers` is below 1.
+        ArgumentError: the folder cannot be written, or holds another configuration's run; `workers` is below 1; or nobody
+            provides an observer.
         CtxblocksError: a worker died.
     """
     workers = joblib.cpu_count() if workers is None else workers
     if workers < 1:
         raise ArgumentError(f"workers: got {workers}, needs at least 1; leave it out for one per core")
+    opens = [registry().observer(name).open for name in observers]
     make_folders(out, "checkpoints", "figures")
     check_folder(out, config)
     record = Record.begin(config)
     record.write(out)
+    with watched([each(out) for each in opens], cattrs.unstructure(config)) as told:
+        return _reproduced(record, out, (workers, progress), told)
+
+
+def _reproduced(record: Record, out: Path, how: tuple[int, Progress], observers: Sequence[Observer]) -> Record:
+    config, (workers, progress) = record.configuration, how
     metrics = Metrics(run_jobs(config, out / "checkpoints", workers, progress))
     _write_metrics(metrics, out / "metrics.parquet")
+    for row in metrics.table.to_pylist() if observers else ():
+        for observer in observers:
+            observer.row(row)
     claims = check_claims(config, metrics)
     figures = compose(config, metrics, claims)
-    written = tuple(_recorded(*each, out) for each in zip(config.figures, figures, strict=True))
+    written = tuple(_recorded(*each, out, observers) for each in zip(config.figures, figures, strict=True))
     record = attrs.evolve(record, status="complete", claims=tuple(claims), figures=written)
     record.write(out)
     write_report([out], out / "report.html")
@@ -62,6 +82,9 @@ def _write_metrics(metrics: Metrics, path: Path) -> None:
     write_bytes(path, content.getvalue())
 
 
-def _recorded(number: int, figure: Figure, out: Path) -> FigureFiles:
-    """The figure's files, written."""
-    return FigureFiles(number=number, caption=figure.caption, files=write_figure(figure, out))
+def _recorded(number: int, figure: Figure, out: Path, observers: Sequence[Observer]) -> FigureFiles:
+    """The figure's files, written and told of."""
+    files = write_figure(figure, out)
+    for observer in observers:
+        observer.figure(figure.name, (out / files[0]).read_bytes())
+    return FigureFiles(number=number, caption=figure.caption, files=files)

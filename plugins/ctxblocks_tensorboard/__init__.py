@@ -36,12 +36,12 @@ class TensorBoard(Observer):
         self._writer.add_text("configuration", f"```\n{json.dumps(configuration, indent=2, ensure_ascii=False)}\n```")
 
     def row(self, row: Mapping[str, Any]) -> None:
-        """One point: the step is `n`, or 0 where a number has none."""
-        condition = [] if row.get("condition", "clean") == "clean" else [row["condition"]]
-        who = (row["layer"] or "baseline", row["control"], *condition)
-        parts = (row["task"], row["probe"], *who, f"seed {row['seed']}")
-        block = "" if row.get("block") is None else f"/block {row['block']}"
-        self._writer.add_scalar("/".join(parts) + block, row["value"], row.get("n") or 0)
+        """One point: against `n`, or against the step of training; a reproduction's rows of single tasks are left out."""
+        if "quantity" not in row:
+            self._writer.add_scalar(_of_comparison(row), row["value"], row.get("n") or 0)
+        elif row.get("task") is None:
+            place = row["step"] if row.get("n") is None else row["n"]
+            self._writer.add_scalar(_of_reproduction(row), row["value"], place or 0)
 
     def figure(self, name: str, png: bytes) -> None:
         """An image."""
@@ -55,6 +55,20 @@ class TensorBoard(Observer):
         """How it ended, and everything on disk."""
         self._writer.add_text("status", status)
         self._writer.close()
+
+
+def _of_comparison(row: Mapping[str, Any]) -> str:
+    """The curve that a row of a comparison belongs to."""
+    condition = [] if row.get("condition", "clean") == "clean" else [row["condition"]]
+    parts = (row["task"], row["probe"], row["layer"] or "baseline", row["control"], *condition, f"seed {row['seed']}")
+    return "/".join(parts) + ("" if row.get("block") is None else f"/block {row['block']}")
+
+
+def _of_reproduction(row: Mapping[str, Any]) -> str:
+    """The curve that a row of a reproduction belongs to."""
+    parts = [row["model"], row["quantity"], row["control"]]
+    parts += [f"{name} {row[name]:g}" for name in ("block", "lr") if row.get(name) is not None]
+    return "/".join(parts)
 
 
 @hookimpl

@@ -9,14 +9,17 @@ from typing import Any
 
 import matplotlib.image
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from ctxblocks_tensorboard import TensorBoard
+from experiments.small_experiments import small_configuration
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ctxblocks import ArgumentError, CtxblocksError, Observer, ObserverSpec, hookimpl, registry
 from ctxblocks._cli import main
 from ctxblocks._registry import Registry
 from ctxblocks.comparison import compare, compare_config
+from ctxblocks.experiments import reproduce
 
 SMALL = {"inputs": 2, "examples": 4, "blocks": 1, "width": 8, "steps": 2, "batch": 4, "trials": 6}
 undrawn = functools.partial(compare, drawn=False)
@@ -29,7 +32,7 @@ class Listening(Observer):
         self.told: list[tuple[str, Any]] = []
 
     def start(self, configuration: Mapping[str, Any]) -> None:
-        self.told.append(("start", configuration["layers"]))
+        self.told.append(("start", configuration.get("layers")))
 
     def row(self, row: Mapping[str, Any]) -> None:
         self.told.append(("row", dict(row)))
@@ -134,3 +137,19 @@ def test_a_plain_observer_does_nothing() -> None:
     """Every method may be left out."""
     plain = Observer()
     assert [plain.start({}), plain.row({}), plain.figure("a", b""), plain.end("over")] == [None] * 4
+
+
+def test_a_reproduction_is_watched_too(listening: Listening, tmp_path: Path) -> None:
+    """Its rows, its figures, its end; TensorBoard's curves are the losses over the steps."""
+    config = small_configuration(2, 3, steps=20)
+    reproduce(config, tmp_path, 1, observers=["mine", "tensorboard"])
+    assert [kind for kind, _ in listening.told if kind in ("start", "end")] == ["start", "end"]
+    rows = pq.read_table(tmp_path / "metrics.parquet").to_pylist()
+    assert str([row for kind, row in listening.told if kind == "row"]) == str(rows)  # a loss of no step is NaN
+    assert [value[0] for kind, value in listening.told if kind == "figure"] == ["figure-2", "figure-3"]
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    wanted = [(row["step"], row["value"]) for row in rows if row["quantity"] == "training loss"]
+    got = [(point.step, point.value) for point in events.Scalars("block/training loss/trained")]
+    assert [step for step, _ in got] == [step for step, _ in wanted]
+    np.testing.assert_allclose([value for _, value in got], [value for _, value in wanted], rtol=1e-6)
