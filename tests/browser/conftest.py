@@ -15,8 +15,11 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
 
 def found() -> str | None:
-    """The browser's program."""
-    return os.environ.get("CTXBLOCKS_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
+    """The browser's program; one that is named has to be there."""
+    named = os.environ.get("CTXBLOCKS_BROWSER")
+    if named and shutil.which(named) is None:
+        pytest.fail(f"CTXBLOCKS_BROWSER: got {named!r}, needs a program; unset it to search for {', '.join(NAMES)}")
+    return named or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @pytest.fixture(scope="session")

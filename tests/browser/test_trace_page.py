@@ -7,8 +7,9 @@ import pytest
 import torch
 from browser.watching import Visit
 from ctxblocks_transformers import page, trace
+from ctxblocks_transformers._measures import MEASURES
 from lm.tiny import prompt, tiny
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 TOKENS = ["</script>", "<b>bold</b>", " of", "\n", "é", "&amp;", "end"]
 
@@ -46,6 +47,55 @@ def test_tokens_are_text(written: Path, visit: Visit) -> None:
     assert shown.locator("h1").inner_text() == "<tiny> model: what each token does to the weights"
 
 
+def test_line_breaks_and_nothing_can_be_pointed_at(tmp_path: Path, visit: Visit) -> None:
+    """A token that only breaks the line is seen, and so is one without any text."""
+    path = tmp_path / "trace.html"
+    path.write_text(page(trace(tiny("llama"), prompt(4)), ["a", "\n", "", "b"]))
+    shown = visit(path).page
+    for i, name in ((1, '"\\n"'), (2, '""')):
+        shown.locator("#text span").nth(i).hover(position={"x": 3, "y": 10})
+        assert shown.locator("#told").inner_text().startswith(f"token {i} {name}, mean of all blocks: marginal ")
+
+
+def measures(shown: Page) -> list[str]:
+    found: list[str] = shown.evaluate("[...document.querySelectorAll('#measure option')].map((e) => e.value)")
+    return found
+
+
+CONTRAST = """() => [...document.querySelectorAll("#text span[style]")].map((e) => {
+  const luminance = (colour) => colour.match(/\\d+/g).map((c) => c / 255)
+    .map((c) => (c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], .05);
+  const [a, b] = ["color", "backgroundColor"].map((name) => luminance(getComputedStyle(e)[name]));
+  return Math.max(a, b) / Math.min(a, b);
+})"""
+
+
+def test_tokens_can_be_read(long: Path, visit: Visit) -> None:
+    """Whatever a token's colour, its text has WCAG's contrast of 4.5 to it."""
+    shown = visit(long).page
+    assert len(measures(shown)) >= 4
+    for name in measures(shown):
+        shown.select_option("#measure", name)
+        found = shown.evaluate(CONTRAST)
+        assert len(found) == 399
+        assert min(found) >= 4.5
+
+
+def test_every_measure_says_what_it_is(written: Path, visit: Visit) -> None:
+    """In the words of the library, with the range of the text's colours."""
+    shown = visit(written).page
+    data = json.loads(shown.locator("#data").evaluate("each => each.textContent"))
+    for name in measures(shown):
+        shown.select_option("#measure", name)
+        shown.select_option("#block", "1")
+        assert shown.locator("#what").inner_text() == MEASURES[name]
+        values = data["measures"][name]["values"][1]
+        if data["measures"][name]["middle"] is None:
+            words = shown.locator("#range").inner_text().rstrip(",").split()
+            assert float(words[4].rstrip(",")) == pytest.approx(max(values), rel=1e-2)
+
+
 def colours(shown: Page) -> list[str]:
     found: list[str] = shown.evaluate("[...document.querySelectorAll('#text span')].map((e) => e.style.background)")
     return found
@@ -66,9 +116,13 @@ def test_measures_and_blocks(written: Path, visit: Visit) -> None:
     assert colours(shown) != of_block
 
 
-def test_what_is_told_is_what_is_held(written: Path, visit: Visit) -> None:
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("queries", ["last", "every"])
+def test_what_is_told_is_what_is_held(queries: str, width: int, visit: Visit, tmp_path: Path) -> None:
     """The value under the pointer, of the heatmap's cell and of the text's token."""
-    shown = visit(written).page
+    path = tmp_path / "trace.html"
+    path.write_text(page(trace(tiny("llama"), prompt(len(TOKENS)), queries=queries), TOKENS))
+    shown = visit(path, width).page
     data = json.loads(shown.locator("#data").evaluate("each => each.textContent"))
     values = data["measures"]["marginal"]["values"]
     canvas = shown.locator("#canvas")
@@ -85,11 +139,54 @@ def test_what_is_told_is_what_is_held(written: Path, visit: Visit) -> None:
     assert float(shown.locator("#told").inner_text().rsplit(" ", 1)[1]) == pytest.approx(values[0][1], rel=1e-3)
 
 
-def test_a_token_can_be_marked(written: Path, visit: Visit) -> None:
-    """By a click, and let go by another."""
+def test_what_is_told_follows_the_measure(written: Path, visit: Visit) -> None:
+    """Another one is told of the same cell."""
     shown = visit(written).page
-    span = shown.locator("#text span").nth(1)
-    span.click()
-    assert shown.locator("#text span.chosen").count() == 1
-    shown.locator("#text span.chosen").click()
-    assert shown.locator("#text span.chosen").count() == 0
+    shown.locator("#canvas").hover(position={"x": 30, "y": 5})
+    shown.select_option("#measure", "norm")
+    told = shown.locator("#told").inner_text()
+    value = json.loads(shown.locator("#data").evaluate("each => each.textContent"))["measures"]["norm"]["values"][0][1]
+    assert told.startswith(f"token 1 {json.dumps(TOKENS[1])}, block 0: norm ")
+    assert float(told.rsplit(" ", 1)[1]) == pytest.approx(value, rel=1e-3)
+
+
+def in_window(part: Locator) -> bool:
+    found: bool = part.evaluate(
+        "(e) => { const b = e.getBoundingClientRect(); return b.top >= 0 && b.bottom <= innerHeight; }"
+    )
+    return found
+
+
+def test_what_is_told_is_in_sight(long: Path, visit: Visit) -> None:
+    """On a phone too, with the heatmap far below."""
+    shown = visit(long, 390, 844).page
+    shown.locator("#text span").first.hover()
+    assert not in_window(shown.locator("#canvas"))
+    assert in_window(shown.locator("#told"))
+
+
+@pytest.mark.parametrize("measure", ["marginal", "alignment"])
+def test_a_token_can_be_marked(measure: str, written: Path, visit: Visit) -> None:
+    """By a click, in the text and in the heatmap, and let go by another."""
+    shown = visit(written).page
+    shown.select_option("#measure", measure)
+    plain = shown.locator("#canvas").evaluate("each => each.toDataURL()")
+    shown.locator("#text span").nth(1).click()
+    marked = shown.locator("#text span.chosen")
+    assert marked.evaluate_all("all => all.map((each) => each.textContent)") == [TOKENS[1]]
+    assert marked.evaluate("each => getComputedStyle(each).outlineColor") == "rgb(26, 26, 26)"
+    assert shown.locator("#canvas").evaluate("each => each.toDataURL()") != plain
+    marked.click()
+    assert marked.count() == 0
+    assert shown.locator("#canvas").evaluate("each => each.toDataURL()") == plain
+
+
+def test_it_prints_dark_on_white(written: Path, visit: Visit) -> None:
+    """Whatever the screen's colours are; tokens keep theirs, since white letters stand on some."""
+    shown = visit(written, color_scheme="dark").page
+    shown.emulate_media(media="print")
+    style = "getComputedStyle(document.querySelector('{}')).{}"
+    assert shown.evaluate(style.format("body", "backgroundColor")) == "rgb(255, 255, 255)"
+    assert shown.evaluate(style.format("body", "color")) == "rgb(26, 26, 26)"
+    assert shown.evaluate(style.format("#text span", "printColorAdjust")) == "exact"
+    assert not shown.locator("#told").is_visible()
