@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ctxblocks._tasks import Prompts
     from ctxblocks._update import ImplicitUpdate
 
+TOKENS = "n, tokens in the context"
+"""What most probes are measured against."""
+
 
 class Updates(Protocol):
     """What a probe measures: the updates of one block, one after another, and the weights that they change.
@@ -65,12 +68,14 @@ class Probe:
         needs: `"updates"`, or `"trial"` for what is measured of a `Trial` only.
         measure: `measure(updates)` of an `Updates`, such as a `Dynamics`: a tensor `(…, steps)`, one number for each update,
             or one number for all. A measurement between successive updates takes the first beside no update.
+        places: what the last dimension counts from 0 on, for the axis of a figure: context tokens, unless said otherwise.
     """
 
     name: str = attrs.field()
     summary: str
     measure: "Callable[[Any], Tensor | float]"
     needs: Literal["updates", "trial"] = attrs.field(default="updates")
+    places: str = TOKENS
 
     @needs.validator
     def _check_needs(self, attribute: Any, value: str) -> None:

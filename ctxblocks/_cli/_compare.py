@@ -21,25 +21,48 @@ if TYPE_CHECKING:
     from ctxblocks.comparison._run import Progress
 
 Layers = Annotated[
-    list[str] | None, Parameter(name="--layers", consume_multiple=True, help="Registered layers; by default all.")
+    list[str] | None,
+    Parameter(name="--layers", consume_multiple=True, negative="", help="Registered layers; by default all."),
 ]
 Tasks = Annotated[
-    list[str] | None, Parameter(name="--tasks", consume_multiple=True, help="Task classes; by default linear.")
+    list[str] | None,
+    Parameter(name="--tasks", consume_multiple=True, negative="", help="Task classes; by default linear."),
 ]
 Probes = Annotated[
-    list[str] | None, Parameter(name="--probes", consume_multiple=True, help="Registered probes; by default all.")
+    list[str] | None,
+    Parameter(name="--probes", consume_multiple=True, negative="", help="Registered probes; by default all."),
 ]
 Preset = Annotated[
     Literal["quick", "default"], Parameter(name="--preset", help="How large the models are, and how long they train.")
 ]
-Seeds = Annotated[int | None, Parameter(name="--seeds", show_default=False, help="Models of each layer and task; 1.")]
-Inputs = Annotated[int | None, Parameter(name="--inputs", show_default=False, help="Components of x; 5.")]
-Examples = Annotated[int | None, Parameter(name="--examples", show_default=False, help="Examples in a prompt.")]
-Blocks = Annotated[int | None, Parameter(name="--blocks", show_default=False, help="Blocks of the models.")]
-Steps = Annotated[int | None, Parameter(name="--steps", show_default=False, help="Steps of training.")]
 Jobs = Annotated[
     int | None, Parameter(name="--jobs", show_default=False, help="Processes side by side; one for each processor.")
 ]
+
+
+def _option(name: str, help: str) -> Any:
+    """Of a number that the preset has a value for."""
+    return Parameter(name=name, show_default=False, help=help)
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Sizes:
+    """What changes a preset; None leaves its value."""
+
+    seeds: Annotated[int | None, _option("--seeds", "Models of each layer and task; 1.")] = None
+    inputs: Annotated[int | None, _option("--inputs", "Components of x; 5.")] = None
+    examples: Annotated[int | None, _option("--examples", "Examples in a prompt.")] = None
+    blocks: Annotated[int | None, _option("--blocks", "Blocks of the models.")] = None
+    width: Annotated[int | None, _option("--width", "Of the blocks.")] = None
+    steps: Annotated[int | None, _option("--steps", "Steps of training.")] = None
+    batch: Annotated[int | None, _option("--batch", "Tasks in a step.")] = None
+    learning_rate: Annotated[float | None, _option("--learning-rate", "Of Adam, the highest; 0.003.")] = None
+    trials: Annotated[int | None, _option("--trials", "New tasks that models are measured on.")] = None
+    noise: Annotated[float | None, _option("--noise", "Added to labels, over their standard deviation; 0.5.")] = None
+    corruption: Annotated[float | None, _option("--corruption", "Share of labels from another prompt; 0.2.")] = None
+
+
 Out = Annotated[
     Path | None,
     Parameter(name="--out", show_default=False, help="Folder, gone on with where it holds a part; one in runs."),
@@ -51,12 +74,8 @@ def compare(
     layers: Layers = None,
     tasks: Tasks = None,
     probes: Probes = None,
-    seeds: Seeds = None,
     preset: Preset = "quick",
-    inputs: Inputs = None,
-    examples: Examples = None,
-    blocks: Blocks = None,
-    steps: Steps = None,
+    sizes: Sizes = Sizes(),
     jobs: Jobs = None,
     out: Out = None,
     observe: Observe = None,
@@ -72,16 +91,8 @@ def compare(
     from ctxblocks import comparison
     from ctxblocks._requests import device_of
 
-    options = {"seeds": seeds, "inputs": inputs, "examples": examples, "blocks": blocks, "steps": steps}
-    config = comparison.compare_config(
-        preset,
-        tuple(layers or ()),
-        tuple(tasks or ()),
-        tuple(probes or ()),
-        seed=seed,
-        device=device_of(device).type,
-        **options,
-    )
+    names = (tuple(each or ()) for each in (layers, tasks, probes))
+    config = comparison.compare_config(preset, *names, seed=seed, device=device_of(device).type, **attrs.asdict(sizes))
     folder = Path("runs", f"compare-{preset}") if out is None else out
     with _progress(len(config.cells())) as progress:
         found = comparison.compare(config, folder, jobs, progress, observe or ())

@@ -21,7 +21,13 @@ Device = Annotated[
 
 Observe = Annotated[
     list[str] | None,
-    Parameter(name="--observe", consume_multiple=True, show_default=False, help="Registered observers: tensorboard, …"),
+    Parameter(
+        name="--observe",
+        consume_multiple=True,
+        negative="",
+        show_default=False,
+        help="Registered observers: tensorboard, …",
+    ),
 ]
 Model = Annotated[
     str, Parameter(name="MODEL", help="Folder of a language model of transformers, or its name on the hub.")

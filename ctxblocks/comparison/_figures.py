@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ctxblocks._probes import TOKENS
+from ctxblocks._registry import registry
 from ctxblocks.comparison._captions import ERRORS, LAYERS, of_probe, settings
 from ctxblocks.comparison._conditions import CONDITIONS
 from ctxblocks.comparison._config import ERROR, CompareConfig
@@ -26,7 +28,6 @@ COLOURS = (
 )
 """Of the layers, one after another."""
 CONTROLS = {"trained": "line", "untrained": "dashed"}
-TOKENS = "n, tokens in the context"
 PANELS_IN_ROW = 3
 SPAN = 100.0
 """From this ratio of its largest to its smallest value on, a panel has a logarithmic axis."""
@@ -151,7 +152,8 @@ def _of_probe(config: CompareConfig, seen: Measurements, task: str, probe: str) 
             if (series := seen.series(Key(task, layer, control, probe, block=block))) is not None
         ]
         if curves:
-            panels.append(_scaled(f"block {block + 1} of {config.blocks}", f"{probe} (mean ± SE)", curves, probe))
+            title, places = f"block {block + 1} of {config.blocks}", registry().probe(probe).places
+            panels.append(_scaled(title, f"{probe} (mean ± SE)", curves, probe, places))
     return panels or _against_blocks(config, seen, task, probe, blocks)
 
 

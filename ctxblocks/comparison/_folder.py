@@ -192,9 +192,9 @@ def plain(config: CompareConfig) -> dict[str, Any]:
 def command_of(config: CompareConfig) -> str:
     """The command line with these settings."""
     lists = (f"--{name} {' '.join(getattr(config, name))}" for name in ("layers", "tasks", "probes"))
-    names = ("seeds", "inputs", "examples", "blocks", "width", "steps", "batch", "learning_rate", "trials", "seed")
-    usual = {"seeds": 1, "inputs": 5, "learning_rate": 3e-3, "seed": 0, **PRESETS[config.preset]}
-    changed = (name for name in names if getattr(config, name) != usual[name])
+    usual = {"seeds": 1, "inputs": 5, "learning_rate": 3e-3, "noise": 0.5, "corruption": 0.2, "seed": 0}
+    usual |= {name: value for name, value in PRESETS[config.preset].items() if name != "preset"}
+    changed = (name for name in usual if getattr(config, name) != usual[name])
     options = (f"--{name.replace('_', '-')} {getattr(config, name)}" for name in changed)
     return " ".join(["ctxblocks compare", f"--preset {config.preset}", *lists, *options, f"--device {config.device}"])
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ctxblocks._probes import TOKENS
+from ctxblocks._registry import registry
 from ctxblocks.comparison._claims import check
 from ctxblocks.comparison._conditions import CONDITIONS
 from ctxblocks.comparison._config import ERROR
@@ -99,7 +101,7 @@ def _robustness(found: Comparison, seen: Measurements, task: str) -> Table:
     """Everything behind all tokens, clean and under every condition."""
     rows: list[tuple[Cell, ...]] = []
     for probe in dict.fromkeys((ERROR, *found.config.probes)):
-        if probe == STATE:
+        if probe == STATE or registry().probe(probe).places != TOKENS:
             continue
         for layer in seen.layers(task):
             for control in ("trained", "untrained"):

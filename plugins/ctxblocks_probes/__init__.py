@@ -40,6 +40,13 @@ PROBES = (
         needs="trial",
     ),
     Probe(
+        name="spectrum",
+        summary="shares of the factorised product's squared singular values, the largest first",
+        measure=trials.spectrum,
+        needs="trial",
+        places="singular value, the largest first",
+    ),
+    Probe(
         name="state-size",
         summary="numbers that the layer keeps of i tokens to answer any later query",
         measure=trials.state_size,

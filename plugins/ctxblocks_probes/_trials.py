@@ -24,30 +24,28 @@ def gradient_alignment(trial: Trial) -> Tensor:  # (tasks, n + 1)
 
 
 def effective_rank(trial: Trial) -> Tensor:  # (tasks,)
-    """`exp(H)` of the squared singular values of `W(P_1 … P_n − I)`, as shares of their sum: how many directions count.
+    """`exp(H)` of the spectrum: how many directions count in `W(P_1 … P_n − I)`.
 
     From the factors alone [Eq. 31]; the total update of Theorem 2.2 would have 1. 0 where nothing changes.
     """
-    values = spectrum(trial).square()
-    total = values.sum(-1, keepdim=True)
-    shares = values / torch.where(total == 0, 1, total)
+    shares = spectrum(trial)
     entropy = -(shares * torch.where(shares > 0, shares, 1.0).log()).sum(-1)
-    return torch.where(total.squeeze(-1) == 0, 0.0, entropy.exp())
+    return torch.where(shares.sum(-1) == 0, 0.0, entropy.exp())
 
 
 def leading_share(trial: Trial) -> Tensor:  # (tasks,)
-    """The largest singular value's share of `‖W(P_1 … P_n − I)‖²`: 1 where the product has rank one."""
-    values = spectrum(trial).square()
-    total = values.sum(-1)
-    return values[..., 0] / torch.where(total == 0, 1, total)
+    """The largest singular value's share of `‖W(P_1 … P_n − I)‖²`: 1 where the product has rank one, 0 where nothing changes."""
+    return spectrum(trial)[..., :1].sum(-1)
 
 
 def spectrum(trial: Trial) -> Tensor:  # (tasks, n), falling
-    """The singular values of the factorised product's update, over the stack of all readers."""
+    """The squared singular values of the factorised product's update, over the stack of all readers, as shares of their sum."""
     query, context = trial.inputs
     product = factorize(trial.dynamics.block, query, context, solver=trial.dynamics.solver, check=False).product()
     found = [product.delta(weight.detach()) for weight in trial.weights()]
-    return singular_values(LowRank(torch.cat([each.columns for each in found], dim=-2), found[0].rows))
+    squares = singular_values(LowRank(torch.cat([each.columns for each in found], dim=-2), found[0].rows)).square()
+    total = squares.sum(-1, keepdim=True)
+    return squares / torch.where(total == 0, 1, total)
 
 
 def singular_values(low: LowRank) -> Tensor:  # (…, r), falling
