@@ -11,8 +11,8 @@ SVG = "http://www.w3.org/2000/svg"
 HREF = "{http://www.w3.org/1999/xlink}href"
 COLOUR = re.compile(r"#[0-9a-f]{6}", re.IGNORECASE)
 INK, PAPER = "#000000", "#ffffff"
-DARK_LIGHTNESS = 0.62
-"""Of a curve on dark paper, at least."""
+DARKEST, STEEPNESS = 0.45, 0.4
+"""On dark paper black would have the first lightness; the second keeps what is darker than another so."""
 
 
 def panel_svg(panel: Panel, prefix: str) -> str:
@@ -77,8 +77,6 @@ def colours(panels: list[Panel]) -> dict[str, tuple[str, str]]:
 def on_dark(colour: str) -> str:
     """The same hue, light enough for dark paper."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)))
-    if saturation < 0.05:  # the grid's grey, as faint on dark paper as it is on light
-        lightness = min(lightness, 0.45) if lightness > 0.6 else max(lightness, DARK_LIGHTNESS)
-    else:
-        lightness = max(lightness, DARK_LIGHTNESS)
+    faint = saturation < 0.05 and lightness > 0.6  # the grid's grey, as faint on dark paper as on light
+    lightness = 1 - lightness if faint else max(lightness, DARKEST + STEEPNESS * lightness)
     return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, lightness, saturation))

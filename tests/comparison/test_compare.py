@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ctxblocks.comparison import (
 )
 from ctxblocks.comparison._cells import run_cell
 from ctxblocks.comparison._config import Cell
+from ctxblocks.comparison._folder import command_of
 from ctxblocks.comparison._models import build, count, predictions
 
 SMALL = {"inputs": 2, "examples": 4, "blocks": 2, "width": 8, "steps": 6, "batch": 8, "trials": 12}
@@ -191,3 +193,17 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert err.count("\n") == 1
         assert message in err
     assert not (tmp_path / "no").exists()
+
+
+def test_the_command_of_a_run_makes_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line in `run.json`, given to the command line, asks for the same configuration."""
+    config = small(noise=0.1, seeds=2, learning_rate=0.01, seed=3)
+    asked: list[CompareConfig] = []
+
+    def stop(config: CompareConfig, *rest: object) -> None:
+        asked.append(config)
+        raise ArgumentError("enough")
+
+    monkeypatch.setattr("ctxblocks.comparison.compare", stop)
+    assert main(shlex.split(command_of(config))[1:]) == 2
+    assert asked == [config]

@@ -1,5 +1,6 @@
 """The page of runs: what it says is what the folders hold, whatever state they are in."""
 
+import itertools
 import json
 import re
 import shutil
@@ -18,7 +19,7 @@ from ctxblocks import ArgumentError
 from ctxblocks._cli import main
 from ctxblocks.comparison import order_differs, summarize
 from ctxblocks.experiments import reproduce
-from ctxblocks.experiments._figure import Curve, Panel
+from ctxblocks.experiments._figure import SCALE, Curve, Panel
 from ctxblocks.report import read_page
 from ctxblocks.report._content import Measured
 from ctxblocks.report._page import keys, numbers
@@ -216,11 +217,13 @@ def test_curves_of_a_picture_can_be_told() -> None:
 
 
 def test_colours_on_dark_paper_are_light() -> None:
-    """Of the same hue, and legible; what is light already stays."""
-    assert on_dark("#56b4e9") == "#56b4e9"
-    for colour in ("#0072b2", "#00204c", "#7a4b2a"):
-        red, green, blue = (int(on_dark(colour)[i : i + 2], 16) for i in (1, 3, 5))
-        assert max(red, green, blue) > 150
+    """Bright enough to be seen, in the order of lightness that a scale has, and greys of the grid as faint as on white."""
+    on_paper = [sum(int(on_dark(colour)[i : i + 2], 16) for i in (1, 3, 5)) for colour in SCALE]
+    assert on_paper == sorted(on_paper)
+    assert min(b - a for a, b in itertools.pairwise(on_paper)) > 15
+    for colour in (*SCALE, "#0072b2", "#7a4b2a"):
+        assert max(int(on_dark(colour)[i : i + 2], 16) for i in (1, 3, 5)) > 150
+    assert on_dark("#ffffff") == "#000000"
 
 
 def test_switches_and_numbers_of_a_figure() -> None:
