@@ -98,13 +98,19 @@ def compare(
         found = comparison.compare(config, folder, jobs, progress, observe or ())
     lengths = comparison.lengths_of(config)
     lines = comparison.summarize(found.table, config.inputs, lengths)
-    note = comparison.order_differs([line for line in lines if line.n == lengths[-1]])
+    parts = ([line for line in lines if line.n == n] for n in lengths)
+    notes = [f"behind {part[0].n} examples {note}" for part in parts if (note := comparison.order_differs(part))]
     if as_json:
         print_json(
-            {"out": str(folder), "failed": found.failed, "lines": [attrs.asdict(line) for line in lines], "note": note}
+            {
+                "out": str(folder),
+                "failed": found.failed,
+                "lines": [attrs.asdict(line) for line in lines],
+                "notes": notes,
+            }
         )
     else:
-        _print(found, lines, note, folder, console())
+        _print(found, lines, notes, folder, console())
     return 1 if found.failed else 0
 
 
@@ -117,7 +123,7 @@ def _progress(cells: int) -> "Iterator[Progress]":
         yield lambda done, of, what: bars.update(task, completed=done, description=what)
 
 
-def _print(found: "Comparison", lines: "list[Line]", note: str, folder: Path, out: Console) -> None:
+def _print(found: "Comparison", lines: "list[Line]", notes: list[str], folder: Path, out: Console) -> None:
     config = found.config
     out.print(
         f"{config.blocks} pre-norm blocks of width {config.width}, {config.steps} steps of {config.batch} tasks, "
@@ -153,7 +159,7 @@ def _print(found: "Comparison", lines: "list[Line]", note: str, folder: Path, ou
         ]
         table.add_row(*cells[: len(heads)])
     out.print(table)
-    if note:
+    for note in notes:
         out.print(note, soft_wrap=True)
     for name, problem in found.failed.items():
         out.print(f"failed: {name}: {problem}", soft_wrap=True)

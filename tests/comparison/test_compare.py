@@ -182,6 +182,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["compare", *names, *OPTIONS, "--device", "cpu", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [line["task"] for line in found["lines"]] == ["linear", "noisy-linear"]
+    assert found["notes"] == []
     for arguments, message in (
         (["--layers", "gruu"], "gruu"),
         (["--tasks", "cubic"], "task: got 'cubic', needs one of associative-recall"),
