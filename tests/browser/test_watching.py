@@ -49,6 +49,7 @@ def test_a_good_page_is_not_caught(visit: Visit, tmp_path: Path) -> None:
     seen = visit(page(tmp_path, f"<img alt='' src='{image}'><a href='#good'>to</a><p id='good'>good</p>"))
     seen.page.locator("a").click()
     assert seen.page.url.endswith("#good")
+    seen.page.reload()
     assert seen.problems == []
     assert seen.sticking_out() == []
 
@@ -100,13 +101,16 @@ def outside(pytester: pytest.Pytester) -> pytest.Pytester:
         def opened(visit, body):
             path = Path("page.html").absolute()
             path.write_text(f"<!DOCTYPE html><title>t</title>{body}")
-            visit(path)
+            return visit(path).page
 
         def test_good(visit):
             opened(visit, "<p>good</p>")
 
         def test_bad(visit):
             opened(visit, "<script>console.error('oh')</script><img src='http://127.0.0.1:9/a.png' alt=''>")
+
+        def test_late(visit):
+            opened(visit, "").evaluate("() => { setTimeout(() => { console.error('late'); nothing.there(); }); }")
         """
     )
     return pytester
@@ -115,9 +119,14 @@ def outside(pytester: pytest.Pytester) -> pytest.Pytester:
 def test_a_problem_fails_the_test(outside: pytest.Pytester) -> None:
     """When its page is left, and no other test."""
     result = outside.runpytest_subprocess("-p", "no:cacheprovider")
-    result.assert_outcomes(passed=2, errors=1)
+    result.assert_outcomes(passed=3, errors=2)
     result.stdout.fnmatch_lines(["*ERROR at teardown of test_bad*"])
-    for problem in ("console: oh", "request: http://127.0.0.1:9/a.png"):
+    for problem in (
+        "console: oh",
+        "request: http://127.0.0.1:9/a.png",
+        "console: late",
+        "error: nothing is not defined",
+    ):
         result.stdout.fnmatch_lines([f"E *AssertionError*{problem}*"])
 
 
@@ -128,7 +137,7 @@ def test_no_browser(ci: bool, outside: pytest.Pytester, monkeypatch: pytest.Monk
     monkeypatch.delenv("CTXBLOCKS_BROWSER", raising=False)
     monkeypatch.setenv("CI", "true") if ci else monkeypatch.delenv("CI", raising=False)
     result = outside.runpytest_subprocess("-rs", "-p", "no:cacheprovider")
-    result.assert_outcomes(**({"errors": 2} if ci else {"skipped": 2}))
+    result.assert_outcomes(**({"errors": 3} if ci else {"skipped": 3}))
     result.stdout.fnmatch_lines(["*no browser: install Debian's chromium, or name one in CTXBLOCKS_BROWSER*"])
 
 
@@ -137,5 +146,5 @@ def test_a_named_browser_has_to_be_there(outside: pytest.Pytester, monkeypatch: 
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("CTXBLOCKS_BROWSER", "/nowhere/chromium")
     result = outside.runpytest_subprocess("-p", "no:cacheprovider")
-    result.assert_outcomes(errors=2)
+    result.assert_outcomes(errors=3)
     result.stdout.fnmatch_lines([f"*CTXBLOCKS_BROWSER: got '/nowhere/chromium', needs a program*{NAMES[-1]}*"])

@@ -14,7 +14,7 @@ STICKING_OUT = """() => {
   for (const e of document.body.querySelectorAll("*")) {
     if (scrolls(e.parentElement) || getComputedStyle(e).visibility !== "visible") continue;
     if ((!e.closest("svg") || e.tagName === "svg") && out(e.getBoundingClientRect())) { say(e, "box"); continue; }
-    if (scrolls(e) || ["SCRIPT", "STYLE", "OPTION"].includes(e.tagName)) continue;
+    if (scrolls(e)) continue;
     for (const node of e.childNodes) {
       if (node.nodeType !== Node.TEXT_NODE || !node.data.trim()) continue;
       const range = document.createRange();
@@ -51,7 +51,7 @@ class Watched:
         self.problems.append(f"error: {error.error}")
 
     def _asked(self, request: Request) -> None:
-        if request.url.partition("#")[0] != self._own and not request.url.startswith(("data:", "blob:")):
+        if request.url != self._own and not request.url.startswith(("data:", "blob:")):
             self.problems.append(f"request: {request.url}")
 
     def _interrupted(self, dialog: Dialog) -> None:
@@ -64,8 +64,7 @@ class Watched:
         return found
 
     def close(self) -> list[str]:
-        """Leave the page, once what is due in it has run; the problems so far."""
-        self.page.evaluate("() => new Promise((done) => setTimeout(done))")
+        """Leave the page and all that it opened; the problems so far."""
         self.page.context.close()
         return self.problems
 
