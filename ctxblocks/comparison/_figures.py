@@ -31,6 +31,8 @@ CONTROLS = {"trained": "line", "untrained": "dashed"}
 PANELS_IN_ROW = 3
 SPAN = 100.0
 """From this ratio of its largest to its smallest value on, a panel has a logarithmic axis."""
+EXACT = 1e-9
+"""An error below this share of a panel's largest is round-off."""
 
 
 def compose(found: Comparison) -> list[Figure]:
@@ -59,7 +61,7 @@ def _figure(kind: str, task: str, panels: list[Panel], caption: str, title: str)
         tuple((panel,) for panel in panels[start : start + PANELS_IN_ROW])
         for start in range(0, len(panels), PANELS_IN_ROW)
     )
-    return Figure(name=f"{kind}--{task}", title=f"{task}: {title}", rows=rows, caption=caption)
+    return Figure(name=f"{kind}--{task}", title=f"{task}: {title}", rows=rows, caption=caption, shared=True)
 
 
 def _conditions(config: CompareConfig) -> str:
@@ -105,11 +107,12 @@ def _panel(
     ]
     shades = (BLACK, GREY)
     best = list(seen.baselines(task, condition).items())[:baselines]
+    floor = _floor([*(curve.y for curve in curves), *(series.value for _, series in best)])
     curves += [
         Curve(
             label=name,
             x=series.n,
-            y=np.maximum(series.value, floor_of(curves)),
+            y=np.maximum(series.value, floor),
             colour=shades[place > 0],
             style="dotted" if place < 2 else "dashdot",
             group=f"baseline: {name}",
@@ -120,9 +123,10 @@ def _panel(
     return _scaled(title, "squared error (mean ± SE)", curves, logarithmic=True)
 
 
-def floor_of(curves: list[Curve]) -> float:
-    """What an exact baseline is drawn at, since 0 has no place on a logarithmic axis."""
-    return min((float(curve.y.min()) for curve in curves), default=1.0) / 10
+def _floor(values: list[Array]) -> float:
+    """What an exact baseline is drawn at, since its round-off would take most of a logarithmic axis."""
+    found = np.concatenate([*values, np.ones(1)])
+    return float(found[found > EXACT * found.max()].min()) / 10
 
 
 def _curve(config: CompareConfig, layer: str, control: str, series: Series) -> Curve:
@@ -200,9 +204,5 @@ def _scaled(
         curves=tuple(curves),
         xscale="log" if both and positive else "linear",
         yscale="log" if wide and positive else "linear",
-        legend="best" if len(curves) <= MOST_IN_LEGEND else None,
+        legend=None,
     )
-
-
-MOST_IN_LEGEND = 6
-"""Curves up to which a panel has a legend of its own."""

@@ -12,9 +12,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from ctxblocks.experiments._figure import STYLES, Curve, Figure, Panel, Rows
+from ctxblocks.experiments._figure import GREY, STYLES, Curve, Figure, Panel, Rows
 
 PAGE_SIZE = (4.4, 3.4)
 """Inches, of one panel on a page; a point is a pixel there."""
@@ -53,13 +54,15 @@ class Pictures(NamedTuple):
 
 def draw(figure: Figure) -> Pictures:
     """Both pictures of a figure."""
-    return draw_rows(figure.rows)
+    return draw_rows(figure.rows, figure.shared)
 
 
-def draw_rows(rows: Rows) -> Pictures:
-    """Both pictures of any panels, laid out once."""
+def draw_rows(rows: Rows, shared: bool = False) -> Pictures:
+    """Both pictures of any panels, laid out once; see `Figure` for `shared`."""
     with matplotlib.rc_context(SETTINGS):
         canvas = _compose(rows)
+        if shared:
+            canvas.legend(handles=_keys(rows), loc="outside lower center", ncols=5)
         png = _saved(canvas, "png", {"Software": "ctxblocks"})
         canvas.set_layout_engine("none")  # what the first picture has placed stays
         return Pictures(png, _saved(canvas, "svg", {"Date": None, "Creator": "ctxblocks"}))
@@ -88,6 +91,19 @@ def _compose(rows: Rows) -> Canvas:
             for place, panel in enumerate(cell):
                 _draw_panel(canvas.add_subplot(inner[place]), panel)
     return canvas
+
+
+def _keys(rows: Rows) -> list[Line2D]:
+    """A line for every group, in its colour, and one in grey for every line style that a group has beside its own."""
+    curves = [curve for row in rows for cell in row for panel in cell for curve in panel.curves]
+    groups: dict[str, Curve] = {}
+    others: dict[str, Curve] = {}
+    for curve in curves:
+        first = groups.setdefault(curve.group, curve)
+        if curve.style != first.style:
+            others.setdefault(curve.control, curve)
+    found = [Line2D([], [], color=curve.colour, label=name, **STYLES[curve.style]) for name, curve in groups.items()]
+    return found + [Line2D([], [], color=GREY, label=name, **STYLES[curve.style]) for name, curve in others.items()]
 
 
 def _saved(canvas: Canvas, kind: str, metadata: dict[str, str | None]) -> bytes:

@@ -109,12 +109,14 @@ class Figure:
         title: in a few words.
         rows: of cells.
         caption: what it shows, with which settings, and what holds.
+        shared: whether one legend below all panels tells groups by colour and controls by line, instead of one in each panel.
     """
 
     name: str
     title: str
     rows: Rows
     caption: str
+    shared: bool = False
 
     @property
     def panels(self) -> list[Panel]:

@@ -91,6 +91,21 @@ def test_curves_are_the_means_over_seeds(folder: Path) -> None:
     assert next(curve.label for curve in panel.curves if curve.control == "baseline") == best
 
 
+def test_exact_baselines_are_drawn_below_everything_else(folder: Path) -> None:
+    """At a tenth of the least other value; every other point is the table's."""
+    (section,) = read_page([folder]).sections
+    figure = next(figure for figure in section.figures if figure.name == "error--linear")
+    rows = pq.read_table(folder / "metrics.parquet").to_pylist()
+    for panel in figure.panels:
+        values = np.concatenate([curve.y for curve in panel.curves])
+        exact = next(curve for curve in panel.curves if curve.label == "least-squares").y
+        assert exact[-1] == pytest.approx(values[values > exact[-1]].min() / 10)
+        ridge = next(curve for curve in panel.curves if curve.label == "ridge").y
+        where = ("linear", "ridge", "clean", 8)
+        ends = [r["value"] for r in rows if (r["task"], r["control"], r["condition"], r["n"]) == where]
+        assert ridge[-1] == pytest.approx(np.mean(ends))
+
+
 def test_an_unfinished_comparison_says_what_is_missing(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And shows the rest; with no cell at all, the settings."""
     (copy / "cells" / "gru--linear--1.parquet").unlink()
