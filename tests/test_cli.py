@@ -181,12 +181,12 @@ def test_layers_as_json(shared: Registry, capsys: pytest.CaptureFixture[str]) ->
     [
         (
             "layer",
-            "ctxblocks: got 'layer', needs one of the commands layers, verify, reproduce, bench, compare, trace, explain, "
-            "export; did you mean 'layers'?",
+            "ctxblocks: got 'layer', needs one of the commands layers, verify, reproduce, bench, compare, report, trace, "
+            "explain, export; did you mean 'layers'?",
         ),
         (
             "--bogus",
-            "ctxblocks: got '--bogus', needs one of the commands layers, verify, reproduce, bench, compare, trace, explain,",
+            "ctxblocks: got '--bogus', needs one of the commands layers, verify, reproduce, bench, compare, report, trace,",
         ),
         ("layers --bogus", "Unknown option: --bogus. See ctxblocks layers --help."),
         ("layers --device tpu", 'Invalid value "tpu" for --device. Choose from: "auto", "cpu", "cuda".'),

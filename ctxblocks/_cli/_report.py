@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ctxblocks._cli._options import Json, console, print_json
+from ctxblocks._cli._options import Device, Json, Seed, console, print_json
 
 Runs = Annotated[Path, Parameter(name="RUN", help="Folders that reproduce and compare wrote, finished or not.")]
 Out = Annotated[
@@ -16,11 +16,12 @@ Out = Annotated[
 ]
 
 
-def report(*runs: Runs, out: Out = None, as_json: Json = False) -> None:
+def report(*runs: Runs, out: Out = None, as_json: Json = False, seed: Seed = 0, device: Device = "auto") -> None:
     """Write one HTML page of one run or several, which needs nothing beside itself.
 
     It holds claims with verdicts, tables that can be sorted, figures whose curves can be switched on and off, the numbers
     behind them, and settings, seeds and versions. Of an unfinished run it says what is missing, and shows the rest.
+    Nothing is drawn at random or computed on a device: --seed and --device change nothing here.
     """
     from ctxblocks.report import write_report
 

@@ -2,9 +2,13 @@
 
 import dataclasses
 
+import torch
 from torch import Tensor
 
 from ctxblocks import CtxblocksError
+
+NOTICED = 64
+"""Two passes of a model whose query sees no other token differ by some units of round-off, or by none."""
 
 
 class InertUpdateError(CtxblocksError):
@@ -20,12 +24,14 @@ class Difference:
         plain: from that of the untouched model with the tokens that stay.
         effect: of these two from each other: what the context did.
         size: largest entry of the first.
+        unit: round-off of their dtype; what a context did counts from `NOTICED` units of the size on.
     """
 
     full: float
     plain: float
     effect: float
     size: float
+    unit: float = 0.0
 
     @property
     def relative(self) -> float:
@@ -39,7 +45,7 @@ def refuse_inert(found: Difference) -> None:
     Raises:
         InertUpdateError: it is.
     """
-    if found.plain == 0 and found.effect > 0:
+    if found.plain == 0 and found.effect > NOTICED * found.unit * found.size:
         raise InertUpdateError(
             f"update: the query's output is what it is without the update, and {found.effect:.3g} from that with the "
             f"context; a module of the model bypasses its own layers (a fused kernel?): load it without, or use another site"
@@ -52,10 +58,12 @@ def difference(
     plain: Tensor,  # (vocabulary or d,)
 ) -> Difference:
     """How far an output is from that with the full context and from that without an update."""
+    unit = torch.finfo(full.dtype).eps
     mine, full, plain = (x.detach().double().cpu() for x in (found, full, plain))
     return Difference(
         full=float((mine - full).abs().max()),
         plain=float((mine - plain).abs().max()),
         effect=float((full - plain).abs().max()),
         size=float(full.abs().max()),
+        unit=unit,
     )

@@ -137,6 +137,10 @@ def test_an_update_that_changes_nothing_is_an_error() -> None:
         refuse_inert(Difference(full=0.5, plain=0.0, effect=0.5, size=2.0))
     refuse_inert(Difference(full=0.0, plain=0.5, effect=0.5, size=2.0))
     refuse_inert(Difference(full=0.0, plain=0.0, effect=0.0, size=2.0))
+    unit = 2.0**-52
+    refuse_inert(Difference(full=4e-16, plain=0.0, effect=4e-16, size=2.0, unit=unit))  # a window of one token
+    with pytest.raises(InertUpdateError):
+        refuse_inert(Difference(full=1e-12, plain=0.0, effect=1e-12, size=2.0, unit=unit))
 
 
 def test_another_model_is_refused() -> None:
