@@ -53,7 +53,7 @@ def test_a_prompt_becomes_an_update(
     assert found["next_token"] == {"with_prompt": int(update.full.argmax()), "without": int(update.plain.argmax())}
     assert found["update"]["effect"] == update.report.effect
     assert found["update"]["relative"] <= 1e-10
-    assert found["adapter"] == {"full": 0.25, "plain": 1.0, "effect": 1.5, "size": 2.0, "relative": 0.125}
+    assert found["adapter"] == {"full": 0.25, "plain": 1.0, "effect": 1.5, "size": 2.0, "unit": 0.0, "relative": 0.125}
 
 
 def test_the_adapter_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
