@@ -20,7 +20,7 @@ HEADS = {
     "sequence": "ms of the layer's forward pass over the context; then ms of all",
     "prefixes": "",
     "suffixes": "",
-    "dynamics": "ms of all prefixes' updates and outputs of a block around the layer",
+    "dynamics": "ms of all prefixes' updates of a block around the layer",
     "pre÷": "prefixes ÷ sequence",
     "suf÷": "suffixes ÷ sequence",
     "loop÷": "one call per prefix ÷ prefixes",
