@@ -6,6 +6,8 @@ import pytest
 import torch
 from experiments.small_experiments import small_configuration
 
+from ctxblocks import ArgumentError
+from ctxblocks.comparison import CompareConfig
 from ctxblocks.experiments import Configuration, Record, reproduce
 
 pytest_plugins = ["pytester"]
@@ -30,3 +32,16 @@ def finished(configuration: Configuration, tmp_path_factory: pytest.TempPathFact
     """A complete reproduction of all figures in small, in one process: its folder and its record."""
     folder = tmp_path_factory.mktemp("runs") / "small"
     return folder, reproduce(configuration, folder, workers=1)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[CompareConfig]:
+    """What `ctxblocks compare` is asked for; it ends there, with exit code 2."""
+    found: list[CompareConfig] = []
+
+    def stop(config: CompareConfig, *rest: object) -> None:
+        found.append(config)
+        raise ArgumentError("enough")
+
+    monkeypatch.setattr("ctxblocks.comparison.compare", stop)
+    return found

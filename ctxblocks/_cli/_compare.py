@@ -130,35 +130,7 @@ def _print(found: "Comparison", lines: "list[Line]", notes: list[str], folder: P
         f"{config.seeds} of each, measured on {config.trials} new tasks",
         soft_wrap=True,
     )
-    heads: list[Any] = [
-        "task",
-        "n",
-        "layer",
-        "squared error",
-        "±",
-        "untrained",
-        "best baseline",
-        "its error",
-        "parameters",
-    ]
-    if any(line.published is not None for line in lines):
-        heads.append("published")
-    table = Table(*heads, box=box.SIMPLE_HEAD if out.is_terminal else None)
-    for line in lines:
-        numbers = [f"{value:.3g}" for value in (line.value, line.error, line.untrained)]
-        known = "" if line.published is None else f"{line.published:g}"
-        cells = [
-            line.task,
-            str(line.n),
-            line.layer,
-            *numbers,
-            line.baseline,
-            f"{line.best:.2g}",
-            str(line.parameters),
-            known,
-        ]
-        table.add_row(*cells[: len(heads)])
-    out.print(table)
+    out.print(_table(lines, out.is_terminal))
     for note in notes:
         out.print(note, soft_wrap=True)
     for name, problem in found.failed.items():
@@ -166,3 +138,17 @@ def _print(found: "Comparison", lines: "list[Line]", notes: list[str], folder: P
     out.print(
         f"wrote {folder}: report.html, figures, metrics.parquet, timings.parquet, run.json, cells", soft_wrap=True
     )
+
+
+HEADS = ("task", "n", "layer", "squared error", "±", "untrained", "best baseline", "its error", "parameters")
+
+
+def _table(lines: "list[Line]", framed: bool) -> Table:
+    published = ("published",) if any(line.published is not None for line in lines) else ()
+    table = Table(*HEADS, *published, box=box.SIMPLE_HEAD if framed else None)
+    for line in lines:
+        numbers = (f"{value:.3g}" for value in (line.value, line.error, line.untrained))
+        known = "" if line.published is None else f"{line.published:g}"
+        best = (line.baseline, f"{line.best:.2g}", str(line.parameters))
+        table.add_row(line.task, str(line.n), line.layer, *numbers, *best, *([known] if published else []))
+    return table

@@ -1,6 +1,5 @@
 """What the figures of a comparison say of themselves."""
 
-from ctxblocks._registry import registry
 from ctxblocks.comparison._config import CompareConfig
 from ctxblocks.comparison._measuring import STATE
 
@@ -14,9 +13,8 @@ ERRORS = (
 )
 
 
-def of_probe(name: str) -> str:
+def of_probe(name: str, summary: str) -> str:
     """The caption of a probe's figure."""
-    summary = registry().probe(name).summary
     if name == STATE:
         return f"{name}: {summary}, summed over the blocks."
     return f"{name}: {summary}, of the query's update in every block; trained models beside their untrained twins."

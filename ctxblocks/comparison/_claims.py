@@ -2,23 +2,22 @@
 
 from collections.abc import Iterator
 
-from ctxblocks.comparison._config import ERROR
-from ctxblocks.comparison._folder import Comparison
+from ctxblocks.comparison._config import ERROR, CompareConfig
 from ctxblocks.comparison._series import Key, Measurements, Series
-from ctxblocks.comparison._summary import lengths_of, order_differs, summarize
+from ctxblocks.comparison._summary import lengths_of, lines_of, order_differs
 from ctxblocks.report._content import Statement
 
 SIGNIFICANT = 2.0
 """Standard errors from which on a difference counts."""
 
 
-def check(found: Comparison, seen: Measurements) -> Iterator[Statement]:
+def check(config: CompareConfig, seen: Measurements) -> Iterator[Statement]:
     """The statements of every task with a model."""
-    for task in found.config.tasks:
+    for task in config.tasks:
         if seen.layers(task):
-            yield _learned(found, seen, task)
-            yield _as_good_as_statistics(found, task)
-            yield from _order(found, task)
+            yield _learned(config, seen, task)
+            yield _as_good_as_statistics(config, seen, task)
+            yield from _order(config, seen, task)
 
 
 def _ends(seen: Measurements, task: str, layer: str) -> tuple[Series, Series] | None:
@@ -26,7 +25,7 @@ def _ends(seen: Measurements, task: str, layer: str) -> tuple[Series, Series] | 
     return None if pair[0] is None or pair[1] is None else (pair[0], pair[1])
 
 
-def _learned(found: Comparison, seen: Measurements, task: str) -> Statement:
+def _learned(config: CompareConfig, seen: Measurements, task: str) -> Statement:
     below: list[str] = []
     above: list[str] = []
     for layer in seen.layers(task):
@@ -37,15 +36,15 @@ def _learned(found: Comparison, seen: Measurements, task: str) -> Statement:
     return Statement(
         about=task,
         statement="training teaches every layer to use the context",
-        criterion=f"with all {found.config.examples} examples the error lies {SIGNIFICANT:g} standard errors below the "
+        criterion=f"with all {config.examples} examples the error lies {SIGNIFICANT:g} standard errors below the "
         "untrained twin's",
         measured=f"{', '.join(below) or 'none'}" + (f"; not {', '.join(above)}" if above else ""),
         holds=not above,
     )
 
 
-def _as_good_as_statistics(found: Comparison, task: str) -> Statement:
-    lines = [line for line in summarize(found.table, found.config.inputs, [found.config.examples]) if line.task == task]
+def _as_good_as_statistics(config: CompareConfig, seen: Measurements, task: str) -> Statement:
+    lines = lines_of(seen, task, config.inputs, config.examples)
     reached = [line.layer for line in lines if line.value <= line.best + SIGNIFICANT * line.error]
     first = lines[0]
     return Statement(
@@ -58,10 +57,10 @@ def _as_good_as_statistics(found: Comparison, task: str) -> Statement:
     )
 
 
-def _order(found: Comparison, task: str) -> Iterator[Statement]:
+def _order(config: CompareConfig, seen: Measurements, task: str) -> Iterator[Statement]:
     """Where something is published for this setting."""
-    for n in lengths_of(found.config):
-        lines = [line for line in summarize(found.table, found.config.inputs, [n]) if line.task == task]
+    for n in lengths_of(config):
+        lines = lines_of(seen, task, config.inputs, n)
         known = [line for line in lines if line.published is not None]
         if len(known) > 1:
             differs = order_differs(lines)

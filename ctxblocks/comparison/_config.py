@@ -26,6 +26,11 @@ def _positive(instance: Any, attribute: Any, value: Any) -> None:
         raise ArgumentError(f"{attribute.name}: got {value!r}, needs more than 0")
 
 
+def _several(instance: Any, attribute: Any, value: Any) -> None:
+    if not value > 1:
+        raise ArgumentError(f"{attribute.name}: got {value!r}, needs at least 2, for a standard error")
+
+
 def _at_least_zero(instance: Any, attribute: Any, value: Any) -> None:
     if not value >= 0:
         raise ArgumentError(f"{attribute.name}: got {value!r}, needs at least 0")
@@ -77,7 +82,7 @@ class CompareConfig:
     steps: int = attrs.field(validator=_positive)
     batch: int = attrs.field(validator=_positive)
     learning_rate: float = attrs.field(default=3e-3, validator=_positive)
-    trials: int = attrs.field(validator=_positive)
+    trials: int = attrs.field(validator=_several)
     noise: float = attrs.field(default=0.5, validator=_at_least_zero)
     corruption: float = attrs.field(default=0.2, validator=_share)
     seed: int = 0

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from ctxblocks._probes import TOKENS
-from ctxblocks._registry import registry
 from ctxblocks.comparison._captions import ERRORS, LAYERS, of_probe, settings
 from ctxblocks.comparison._conditions import CONDITIONS
 from ctxblocks.comparison._config import ERROR, CompareConfig
@@ -35,9 +34,8 @@ EXACT = 1e-9
 """An error below this share of a panel's largest is round-off."""
 
 
-def compose(found: Comparison) -> list[Figure]:
-    """All figures that the landed cells give, task by task."""
-    seen = Measurements(found.table)
+def compose(found: Comparison, seen: Measurements) -> list[Figure]:
+    """All figures that the landed cells give, task by task; `seen` holds the numbers of `found`."""
     return [figure for task in found.config.tasks if seen.layers(task) for figure in _of_task(found, seen, task)]
 
 
@@ -50,10 +48,11 @@ def _of_task(found: Comparison, seen: Measurements, task: str) -> Iterator[Figur
     yield _figure(
         "robustness", task, robust, f"{_conditions(found.config)} {said}", "errors under noise and corruption"
     )
-    for probe in found.config.probes:
-        panels = _of_probe(found.config, seen, task, probe)
+    for probe, words in found.origin.probes.items():
+        panels = _of_probe(found.config, seen, (task, probe), words.places)
         if probe != ERROR and panels:
-            yield _figure(probe, task, panels, f"{of_probe(probe)} {said}", probe.replace("-", " "))
+            caption = f"{of_probe(probe, words.summary)} {said}"
+            yield _figure(probe, task, panels, caption, probe.replace("-", " "))
 
 
 def _figure(kind: str, task: str, panels: list[Panel], caption: str, title: str) -> Figure:
@@ -142,8 +141,9 @@ def _curve(config: CompareConfig, layer: str, control: str, series: Series) -> C
     )
 
 
-def _of_probe(config: CompareConfig, seen: Measurements, task: str, probe: str) -> list[Panel]:
+def _of_probe(config: CompareConfig, seen: Measurements, of: tuple[str, str], places: str) -> list[Panel]:
     """A panel for every block; of the state, one with the sum over blocks; of numbers without `n`, one against blocks."""
+    task, probe = of
     blocks = seen.blocks(task, probe)
     if probe == STATE:
         return [_scaled("all blocks", "numbers kept of the context", _states(config, seen, task, blocks))]
@@ -156,7 +156,7 @@ def _of_probe(config: CompareConfig, seen: Measurements, task: str, probe: str) 
             if (series := seen.series(Key(task, layer, control, probe, block=block))) is not None
         ]
         if curves:
-            title, places = f"block {block + 1} of {config.blocks}", registry().probe(probe).places
+            title = f"block {block + 1} of {config.blocks}"
             panels.append(_scaled(title, f"{probe} (mean ± SE)", curves, probe, places))
     return panels or _against_blocks(config, seen, task, probe, blocks)
 

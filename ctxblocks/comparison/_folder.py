@@ -1,6 +1,5 @@
 """The folder of a comparison: a file for every cell, `run.json`, and the tables of all."""
 
-import io
 import json
 import platform
 import re
@@ -12,18 +11,52 @@ from typing import Any
 import attrs
 import cattrs
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ctxblocks._errors import ArgumentError
+from ctxblocks._registry import registry
 from ctxblocks.comparison._cells import SCHEMA
 from ctxblocks.comparison._config import FORMAT, PRESETS, Cell, CompareConfig
-from ctxblocks.experiments._files import write_bytes, write_text
+from ctxblocks.experiments._files import write_text
+from ctxblocks.experiments._tables import read_table
 from ctxblocks.experiments._tasks import derive_seed
 
 FILE = "run.json"
 KIND = "comparison"
 CELLS, TIMINGS = "cells", "timings"
 PACKAGES = ("ctxblocks", "torch", "numpy", "pyarrow", "scikit-learn")
+
+
+@attrs.frozen(kw_only=True)
+class Words:
+    """What a probe says of itself, kept so that a run can be told without its plugin.
+
+    Attributes:
+        summary: one line.
+        places: what its last dimension counts.
+    """
+
+    summary: str
+    places: str
+
+
+@attrs.frozen(kw_only=True)
+class Origin:
+    """What the numbers of a comparison come from.
+
+    Attributes:
+        versions: of Python and of packages.
+        probes: those measured, by name.
+    """
+
+    versions: dict[str, str]
+    probes: dict[str, Words]
+
+    @classmethod
+    def here(cls, config: CompareConfig) -> "Origin":
+        """This environment."""
+        versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+        found = ((name, registry().probe(name)) for name in config.probes)
+        return cls(versions=versions, probes={name: Words(summary=p.summary, places=p.places) for name, p in found})
 
 
 @attrs.frozen(kw_only=True)
@@ -36,7 +69,7 @@ class Comparison:
         timings: seconds, in the same columns; another run's differ.
         failed: what went wrong, by the cell's name.
         missing: names of the cells that have neither landed nor failed.
-        versions: of Python and of the packages that the numbers come from.
+        origin: what the numbers come from.
         seeds: the run's, and those derived from it.
     """
 
@@ -45,7 +78,7 @@ class Comparison:
     timings: pa.Table
     failed: dict[str, str]
     missing: tuple[str, ...] = ()
-    versions: dict[str, str]
+    origin: "Origin"
     seeds: dict[str, int]
 
     @property
@@ -68,13 +101,13 @@ def read_comparison(out: Path) -> Comparison:
     document = read_document(out / FILE)
     try:
         config = cattrs.structure(document["configuration"], CompareConfig)
-        failed, versions = dict(document["failed"]), dict(document["versions"])
+        failed, origin = dict(document["failed"]), cattrs.structure(document["origin"], Origin)
     except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
         raise ArgumentError(f"{out / FILE}: is no whole comparison's ({type(error).__name__}); run it anew") from error
-    return gathered(config, out, failed, versions)
+    return gathered(config, out, failed, origin)
 
 
-def gathered(config: CompareConfig, out: Path, failed: dict[str, str], versions: dict[str, str]) -> Comparison:
+def gathered(config: CompareConfig, out: Path, failed: dict[str, str], origin: Origin) -> Comparison:
     """The cells that the folder holds, as one."""
     landed = [cell for cell in config.cells() if cell_path(out, cell).exists()]
     lost = {cell.name for cell in config.cells()} - {cell.name for cell in landed}
@@ -85,7 +118,7 @@ def gathered(config: CompareConfig, out: Path, failed: dict[str, str], versions:
         timings=_concatenated([read_cell(path) for path in timed]),
         failed={name: problem for name, problem in failed.items() if name in lost},
         missing=tuple(cell.name for cell in config.cells() if cell.name in lost - set(failed)),
-        versions=versions,
+        origin=origin,
         seeds=_seeds(config),
     )
 
@@ -100,24 +133,7 @@ def read_cell(path: Path) -> pa.Table:
     Raises:
         ArgumentError: the file is damaged or of another version.
     """
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ArgumentError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}), needs a whole file; delete it, and its cell is computed anew"
-        ) from error
-    if table.schema.remove_metadata() != SCHEMA:
-        raise ArgumentError(
-            f"{path}: holds other columns than this version's; delete it, and its cell is computed anew"
-        )
-    return table
-
-
-def write_table(table: pa.Table, path: Path) -> None:
-    """A parquet file that appears whole."""
-    content = io.BytesIO()
-    pq.write_table(table, content, compression="zstd")
-    write_bytes(path, content.getvalue())
+    return read_table(path, SCHEMA, "delete it, and its cell is computed anew")
 
 
 def cell_path(out: Path, cell: Cell, folder: str = CELLS) -> Path:
@@ -163,11 +179,6 @@ def check_folder(config: CompareConfig, out: Path) -> None:
         )
 
 
-def versions_here() -> dict[str, str]:
-    """Of Python and of the packages that numbers come from."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
-
-
 def write_document(config: CompareConfig, out: Path, status: str, failed: dict[str, str]) -> None:
     """Put `run.json` into the folder."""
     document = {
@@ -178,7 +189,7 @@ def write_document(config: CompareConfig, out: Path, status: str, failed: dict[s
         "configuration": plain(config),
         "seeds": _seeds(config),
         "failed": failed,
-        "versions": versions_here(),
+        "origin": cattrs.unstructure(Origin.here(config)),
     }
     write_text(out / FILE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 

@@ -16,17 +16,17 @@ from ctxblocks.comparison._folder import (
     CELLS,
     TIMINGS,
     Comparison,
+    Origin,
     cell_path,
     check_folder,
     gathered,
     plain,
     read_cell,
-    versions_here,
     write_document,
-    write_table,
 )
 from ctxblocks.experiments._figure_files import write_figure
 from ctxblocks.experiments._files import make_folders
+from ctxblocks.experiments._tables import write_table
 
 Progress = Callable[[int, int, str], None]
 """Told how many cells are done, how many there are, and what became of the last."""
@@ -68,20 +68,8 @@ def compare(
         found = _compared(config, out, workers, progress, told)
         if drawn:
             _draw(found, out, told)
-        return found
-
-
-def _draw(found: Comparison, out: Path, observers: Sequence[Observer]) -> None:
-    """Figures, of which observers are told, and the page."""
-    from ctxblocks.comparison._figures import compose
-    from ctxblocks.report import write_report
-
-    make_folders(out, "figures")
-    for figure in compose(found):
-        picture = out / write_figure(figure, out)[0]
-        for observer in observers:
-            observer.figure(figure.name, picture.read_bytes())
-    write_report([out], out / "report.html")
+    write_document(config, out, "incomplete" if found.failed else "complete", found.failed)
+    return found
 
 
 def _compared(
@@ -100,11 +88,21 @@ def _compared(
             for observer, row in itertools.product(observers, rows):
                 observer.row(row)
         progress(done, len(cells), f"{cell.name}: {problem}" if problem else cell.name)
-    found = gathered(config, out, failed, versions_here())
+    found = gathered(config, out, failed, Origin.here(config))
     write_table(found.table, out / "metrics.parquet")
     write_table(found.timings, out / "timings.parquet")
-    write_document(config, out, "incomplete" if failed else "complete", failed)
     return found
+
+
+def _draw(found: Comparison, out: Path, observers: Sequence[Observer]) -> None:
+    """Figures, of which observers are told, and the page."""
+    from ctxblocks.report import comparison_section, write_page
+
+    section = comparison_section(found)
+    make_folders(out, "figures")
+    for figure in section.figures:
+        write_figure(figure, out, observers)
+    write_page([section], out / "report.html")
 
 
 def _work(config: CompareConfig, cell: Cell, out: Path) -> tuple[Cell, str]:

@@ -81,6 +81,10 @@ class Measurements:
         found = {key.block for key in self._rows if key.task == task and key.probe == probe}
         return sorted(block for block in found if block is not None)
 
+    def tasks(self) -> list[str]:
+        """The tasks that were measured, in the order of the table."""
+        return list(dict.fromkeys(key.task for key in self._rows))
+
     def layers(self, task: str) -> list[str]:
         """The layers with a measured model, in the order of the table."""
         return list(dict.fromkeys(key.layer for key in self._rows if key.task == task and key.layer))

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 
 import attrs
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ctxblocks.comparison._config import ERROR, CompareConfig
+from ctxblocks.comparison._series import Key, Measurements
 
 PUBLISHED = {
     (5, 8): {"ssm": 0.01, "gru": 0.04, "lstm": 0.07, "rnn": 0.26},
@@ -47,46 +46,36 @@ class Line:
 
 
 def summarize(table: pa.Table, inputs: int, lengths: Iterable[int]) -> list[Line]:
-    """The errors behind the lengths given, task by task, the best layer first."""
-    lines = []
-    table = table.filter(pc.field("condition") == "clean")
-    for task in pc.unique(table["task"]).to_pylist():
-        for n in lengths:
-            part = table.filter((pc.field("task") == task) & (pc.field("probe") == ERROR) & (pc.field("n") == n))
-            lines += sorted(_lines(table, part, task, n, inputs), key=lambda line: line.value)
-    return lines
+    """The errors of a comparison's table behind the lengths given, task by task, the best layer first."""
+    seen, lengths = Measurements(table), list(lengths)
+    return [line for task in seen.tasks() for n in lengths for line in lines_of(seen, task, inputs, n)]
 
 
-def _lines(table: pa.Table, part: pa.Table, task: str, n: int, inputs: int) -> list[Line]:
-    rows = part.to_pylist()
-    baselines: dict[str, list[float]] = {}
-    for row in rows:
-        if not row["layer"]:
-            baselines.setdefault(row["control"], []).append(row["value"])
-    means = {name: float(np.mean(values)) for name, values in baselines.items()}
-    name = min(means, key=lambda each: means[each], default="")
+def lines_of(seen: Measurements, task: str, inputs: int, n: int) -> list[Line]:
+    """The errors of one task behind `n` tokens, the best layer first."""
+    ends = {name: float(series.value[n]) for name, series in seen.baselines(task).items()}
+    best = min(ends, key=lambda name: ends[name], default="")
+    known = PUBLISHED.get((inputs, n), {}) if task == "linear" else {}
     found = []
-    for layer in dict.fromkeys(row["layer"] for row in rows if row["layer"]):
-        mine = [row for row in rows if row["layer"] == layer and row["control"] == "trained"]
-        values = np.array([row["value"] for row in mine])
-        spread = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else mine[0]["error"]
-        untrained = np.mean([row["value"] for row in rows if row["layer"] == layer and row["control"] == "untrained"])
-        size = table.filter((pc.field("layer") == layer) & (pc.field("probe") == "parameters"))["value"][0].as_py()
-        known = PUBLISHED.get((inputs, n), {}) if task == "linear" else {}
+    for layer in seen.layers(task):
+        trained, untrained = (seen.series(Key(task, layer, control, ERROR)) for control in ("trained", "untrained"))
+        size = seen.number(Key(task, layer, "trained", "parameters"))
+        if trained is None or untrained is None or size is None:
+            continue
         line = Line(
-            layer,
-            task,
-            n,
-            float(values.mean()),
-            float(spread),
-            float(untrained),
-            name,
-            means.get(name, float("nan")),
-            int(size),
-            known.get(layer),
+            layer=layer,
+            task=task,
+            n=n,
+            value=float(trained.value[n]),
+            error=float(trained.error[n]),
+            untrained=float(untrained.value[n]),
+            baseline=best,
+            best=ends.get(best, float("nan")),
+            parameters=int(size.value),
+            published=known.get(layer),
         )
         found.append(line)
-    return found
+    return sorted(found, key=lambda line: line.value)
 
 
 def order_differs(lines: list[Line]) -> str:

@@ -1,27 +1,24 @@
 """A reproduction from beginning to end: train, measure, check the claims, draw the figures, write the run."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
 import cattrs
 import joblib
-import pyarrow.parquet as pq
 
 from ctxblocks._errors import ArgumentError
 from ctxblocks._observers import Observer, watched
 from ctxblocks._registry import registry
 from ctxblocks.experiments._claims import check_claims
-from ctxblocks.experiments._figure import Figure
 from ctxblocks.experiments._figure_files import write_figure
-from ctxblocks.experiments._figures import compose
-from ctxblocks.experiments._files import make_folders, write_bytes
+from ctxblocks.experiments._files import make_folders
 from ctxblocks.experiments._jobs import Progress, run_jobs
 from ctxblocks.experiments._metrics import Metrics
 from ctxblocks.experiments._presets import Configuration
 from ctxblocks.experiments._record import FigureFiles, Record, check_folder
-from ctxblocks.report import write_report
+from ctxblocks.experiments._tables import write_table
+from ctxblocks.report import reproduction_section, write_page
 
 
 def reproduce(
@@ -63,28 +60,17 @@ def reproduce(
 def _reproduced(record: Record, out: Path, how: tuple[int, Progress], observers: Sequence[Observer]) -> Record:
     config, (workers, progress) = record.configuration, how
     metrics = Metrics(run_jobs(config, out / "checkpoints", workers, progress))
-    _write_metrics(metrics, out / "metrics.parquet")
+    write_table(metrics.table, out / "metrics.parquet")
     for row in metrics.table.to_pylist() if observers else ():
         for observer in observers:
             observer.row(row)
-    claims = check_claims(config, metrics)
-    figures = compose(config, metrics, claims)
-    written = tuple(_recorded(*each, out, observers) for each in zip(config.figures, figures, strict=True))
-    record = attrs.evolve(record, status="complete", claims=tuple(claims), figures=written)
+    record = attrs.evolve(record, claims=tuple(check_claims(config, metrics)))
+    section = reproduction_section(record, metrics)
+    written = tuple(
+        FigureFiles(number=number, caption=figure.caption, files=write_figure(figure, out, observers))
+        for number, figure in zip(config.figures, section.figures, strict=True)
+    )
+    write_page([section], out / "report.html")
+    record = attrs.evolve(record, status="complete", figures=written)
     record.write(out)
-    write_report([out], out / "report.html")
     return record
-
-
-def _write_metrics(metrics: Metrics, path: Path) -> None:
-    content = io.BytesIO()
-    pq.write_table(metrics.table, content, compression="zstd")
-    write_bytes(path, content.getvalue())
-
-
-def _recorded(number: int, figure: Figure, out: Path, observers: Sequence[Observer]) -> FigureFiles:
-    """The figure's files, written and told of."""
-    files = write_figure(figure, out)
-    for observer in observers:
-        observer.figure(figure.name, (out / files[0]).read_bytes())
-    return FigureFiles(number=number, caption=figure.caption, files=files)

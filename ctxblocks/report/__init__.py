@@ -8,8 +8,11 @@ _HOMES = {
     "Section": "_content",
     "Statement": "_content",
     "Table": "_content",
-    "read_page": "_sources",
+    "comparison_section": "_comparison",
+    "read_sections": "_sources",
     "render": "_page",
+    "reproduction_section": "_reproduction",
+    "write_page": "_sources",
     "write_report": "_sources",
 }
 

@@ -1,45 +1,38 @@
 """The section of a comparison: errors beside controls and baselines, and what contexts do to the weights of each layer."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from ctxblocks._probes import TOKENS
-from ctxblocks._registry import registry
 from ctxblocks.comparison._claims import check
 from ctxblocks.comparison._conditions import CONDITIONS
-from ctxblocks.comparison._config import ERROR
+from ctxblocks.comparison._config import ERROR, CompareConfig
 from ctxblocks.comparison._figures import compose
-from ctxblocks.comparison._folder import Comparison, plain, read_comparison
+from ctxblocks.comparison._folder import Comparison, plain
 from ctxblocks.comparison._measuring import STATE
 from ctxblocks.comparison._series import Key, Measurements
-from ctxblocks.comparison._summary import Line, lengths_of, summarize
+from ctxblocks.comparison._summary import Line, lengths_of, lines_of
 from ctxblocks.report._content import Cell, Measured, Section, Table
 
 
-def comparison_section(run: Path) -> Section:
-    """Of a run in its folder, finished or not.
-
-    Raises:
-        ArgumentError: a file is damaged or of another version.
-    """
-    found = read_comparison(run)
+def comparison_section(found: Comparison) -> Section:
+    """Of a comparison, finished or not."""
     seen = Measurements(found.table)
     missing = [*found.missing, *(f"{name}: failed, {problem}" for name, problem in found.failed.items())]
     tasks = [task for task in found.config.tasks if seen.layers(task)]
     return Section(
         title=f"Architectures compared on {', '.join(found.config.tasks)}",
-        lead=_lead(found),
+        lead=_lead(found.config, seen),
         command=found.command,
         missing=tuple(missing),
-        statements=tuple(check(found, seen)),
-        tables=tuple(_errors(found, task) for task in tasks),
-        figures=tuple(compose(found)),
+        statements=tuple(check(found.config, seen)),
+        tables=tuple(_errors(found.config, seen, task) for task in tasks),
+        figures=tuple(compose(found, seen)),
         details=tuple(table for task in tasks for table in _details(found, seen, task)),
         settings=tuple((name, _said(value)) for name, value in plain(found.config).items()),
         seeds=found.seeds,
-        versions=found.versions,
+        versions=found.origin.versions,
     )
 
 
@@ -47,10 +40,9 @@ def _said(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _lead(found: Comparison) -> str:
-    config, lines = found.config, summarize(found.table, found.config.inputs, [found.config.examples])
-    firsts = [next((line for line in lines if line.task == task), None) for task in config.tasks]
-    best = "; ".join(_best(line) for line in firsts if line is not None)
+def _lead(config: CompareConfig, seen: Measurements) -> str:
+    firsts = [lines[0] for task in config.tasks if (lines := lines_of(seen, task, config.inputs, config.examples))]
+    best = "; ".join(map(_best, firsts))
     return (
         f"{len(config.layers)} layers in stacks of {config.blocks} pre-norm blocks of width {config.width} with as many "
         f"parameters each, trained on the same prompts and measured on {config.trials} new tasks, {config.seeds} "
@@ -72,8 +64,7 @@ def _details(found: Comparison, seen: Measurements, task: str) -> Iterator[Table
     yield _costs(found, seen, task)
 
 
-def _errors(found: Comparison, task: str) -> Table:
-    lines = summarize(found.table, found.config.inputs, lengths_of(found.config))
+def _errors(config: CompareConfig, seen: Measurements, task: str) -> Table:
     rows = tuple(
         (
             line.layer,
@@ -85,8 +76,8 @@ def _errors(found: Comparison, task: str) -> Table:
             line.parameters,
             None if line.published is None else Measured(line.published),
         )
-        for line in lines
-        if line.task == task
+        for n in lengths_of(config)
+        for line in lines_of(seen, task, config.inputs, n)
     )
     return Table(
         title=f"{task}: squared error in context",
@@ -101,7 +92,7 @@ def _robustness(found: Comparison, seen: Measurements, task: str) -> Table:
     """Everything behind all tokens, clean and under every condition."""
     rows: list[tuple[Cell, ...]] = []
     for probe in dict.fromkeys((ERROR, *found.config.probes)):
-        if probe == STATE or registry().probe(probe).places != TOKENS:
+        if probe == STATE or (probe != ERROR and found.origin.probes[probe].places != TOKENS):
             continue
         for layer in seen.layers(task):
             for control in ("trained", "untrained"):

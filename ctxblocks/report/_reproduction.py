@@ -3,20 +3,19 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import safetensors.torch
 from safetensors import SafetensorError
 
 from ctxblocks._errors import ArgumentError
 from ctxblocks.experiments._captions import describe_model, describe_run
 from ctxblocks.experiments._checkpoints import HISTORY
-from ctxblocks.experiments._claims import Claim, check_claims, final_losses
+from ctxblocks.experiments._claims import Claim, final_losses
 from ctxblocks.experiments._figure import BLUE, GREY, RED, Curve, Figure, Panel
 from ctxblocks.experiments._figures import compose
 from ctxblocks.experiments._metrics import SCHEMA, Array, Metrics
 from ctxblocks.experiments._presets import Configuration
 from ctxblocks.experiments._record import Record, read_record
+from ctxblocks.experiments._tables import read_table
 from ctxblocks.report._content import Measured, Section, Statement, Table
 
 TITLE = "The implicit dynamics of a context, reproduced"
@@ -26,8 +25,8 @@ LEAD = (
 )
 
 
-def reproduction_section(run: Path) -> Section:
-    """Of a run in its folder, finished or not.
+def read_reproduction(run: Path) -> Section:
+    """The section of a run in its folder, finished or not.
 
     Raises:
         ArgumentError: a file is damaged or of another version.
@@ -35,32 +34,24 @@ def reproduction_section(run: Path) -> Section:
     record = read_record(run)
     if record.status != "complete":
         return _unfinished(record, run)
-    config, metrics = record.configuration, _metrics(run / "metrics.parquet")
-    claims = check_claims(config, metrics)
-    held = sum(claim.holds for claim in claims)
+    table = read_table(run / "metrics.parquet", SCHEMA, "give the run's command again, into another folder")
+    return reproduction_section(record, Metrics(table))
+
+
+def reproduction_section(record: Record, metrics: Metrics) -> Section:
+    """Of a run with its claims and numbers."""
+    config, held = record.configuration, sum(claim.holds for claim in record.claims)
     return Section(
         title=f"{TITLE}: {config.name}",
-        lead=f"{LEAD}: {held} of {len(claims)} hold.",
+        lead=f"{LEAD}: {held} of {len(record.claims)} hold.",
         command=record.command,
-        statements=tuple(_statement(claim) for claim in claims),
+        statements=tuple(_statement(claim) for claim in record.claims),
         tables=(_losses(config, metrics),),
-        figures=tuple(compose(config, metrics, claims)),
+        figures=tuple(compose(config, metrics, record.claims)),
         settings=_settings(config),
         seeds=record.seeds,
         versions=record.versions,
     )
-
-
-def _metrics(path: Path) -> Metrics:
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ArgumentError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}), needs a whole file; give the run's command again"
-        ) from error
-    if table.schema.remove_metadata() != SCHEMA:
-        raise ArgumentError(f"{path}: holds other columns than this version's; give the run's command again elsewhere")
-    return Metrics(table)
 
 
 def _statement(claim: Claim) -> Statement:

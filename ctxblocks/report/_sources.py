@@ -5,16 +5,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ctxblocks._errors import ArgumentError
+from ctxblocks.comparison._folder import read_comparison
 from ctxblocks.experiments._files import make_folders, write_text
 from ctxblocks.report._comparison import comparison_section
 from ctxblocks.report._content import Page, Section
 from ctxblocks.report._page import render
-from ctxblocks.report._reproduction import reproduction_section
+from ctxblocks.report._reproduction import read_reproduction
 
 FILE = "run.json"
 KINDS: dict[str, Callable[[Path], Section]] = {
-    "comparison": comparison_section,
-    "reproduction": reproduction_section,
+    "comparison": lambda run: comparison_section(read_comparison(run)),
+    "reproduction": read_reproduction,
 }
 """What a run's `kind` may be, and how its section is made."""
 
@@ -30,23 +31,27 @@ def write_report(runs: Sequence[Path], out: Path) -> Page:
         ArgumentError: there is no run, one of them is damaged or of another version (the message names the file), or the
             page cannot be written.
     """
-    page = read_page(runs)
+    return write_page(read_sections(runs), out)
+
+
+def write_page(sections: Sequence[Section], out: Path) -> Page:
+    """The same of sections that are at hand."""
+    title = sections[0].title if len(sections) == 1 else f"{len(sections)} runs of ctxblocks"
+    page = Page(title=title, sections=tuple(sections))
     make_folders(out.parent)
     write_text(out, render(page))
     return page
 
 
-def read_page(runs: Sequence[Path]) -> Page:
-    """The contents of the page.
+def read_sections(runs: Sequence[Path]) -> tuple[Section, ...]:
+    """The contents of the page, a section for each run.
 
     Raises:
         ArgumentError: see `write_report`.
     """
     if not runs:
         raise ArgumentError("runs: got none, needs the folder of at least one run, as reproduce and compare write them")
-    sections = tuple(_section(Path(run)) for run in runs)
-    title = sections[0].title if len(sections) == 1 else f"{len(sections)} runs of ctxblocks"
-    return Page(title=title, sections=sections)
+    return tuple(_section(Path(run)) for run in runs)
 
 
 def _section(run: Path) -> Section:

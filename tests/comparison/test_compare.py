@@ -145,7 +145,7 @@ def test_the_published_order() -> None:
         return Line(layer, "linear", 8, value, 0.0, 1.0, "ridge", 0.0, 10, published)
 
     agree = [line("ssm", 0.1, 0.01), line("gru", 0.2, 0.04), line("griffin", 0.0, None)]
-    assert order_differs(agree) == ""
+    assert order_differs(agree) == order_differs([]) == ""
     assert "ours gru, ssm; published ssm, gru" in order_differs([line("ssm", 0.3, 0.01), line("gru", 0.2, 0.04)])
 
 
@@ -163,6 +163,8 @@ def test_settings_that_cannot_be(tmp_path: Path) -> None:
         small(noise=-1)
     with pytest.raises(ArgumentError, match="preset: got 'slow', needs one of 'quick', 'default'"):
         compare_config("slow", (), ())
+    with pytest.raises(ArgumentError, match="trials: got 1, needs at least 2"):
+        small(trials=1)
     with pytest.raises(ArgumentError, match="steps: got 0, needs more than 0"):
         small(steps=0)
     with pytest.raises(ArgumentError, match=r"layers: got .*, needs at least one, and each once"):
@@ -196,15 +198,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert not (tmp_path / "no").exists()
 
 
-def test_the_command_of_a_run_makes_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_of_a_run_makes_it_again(asked: list[CompareConfig]) -> None:
     """The line in `run.json`, given to the command line, asks for the same configuration."""
     config = small(noise=0.1, seeds=2, learning_rate=0.01, seed=3)
-    asked: list[CompareConfig] = []
-
-    def stop(config: CompareConfig, *rest: object) -> None:
-        asked.append(config)
-        raise ArgumentError("enough")
-
-    monkeypatch.setattr("ctxblocks.comparison.compare", stop)
     assert main(shlex.split(command_of(config))[1:]) == 2
     assert asked == [config]

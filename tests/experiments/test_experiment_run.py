@@ -22,7 +22,7 @@ from small_experiments import small_configuration
 from ctxblocks.experiments import Configuration, Metrics, Record, reproduce
 from ctxblocks.experiments._jobs import run_jobs
 from ctxblocks.experiments._metrics import SCHEMA
-from ctxblocks.report import read_page
+from ctxblocks.report import read_sections
 
 Finished = tuple[Path, Record]
 LABELS = {
@@ -142,7 +142,7 @@ def test_the_report_needs_nothing_beside_itself(finished: Finished) -> None:
     text = html.unescape(page)
     assert all(claim.statement in text for claim in record.claims)
     assert all(figure.caption in text for figure in record.figures)
-    panels = sum(len(figure.panels) for figure in read_page([folder]).sections[0].figures)
+    panels = sum(len(figure.panels) for figure in read_sections([folder])[0].figures)
     assert page.count('<div class="panel">') == panels == 20
 
 

@@ -1,13 +1,12 @@
 """The page of runs: what it says is what the folders hold, whatever state they are in."""
 
-import itertools
 import json
 import re
 import shutil
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
@@ -17,13 +16,9 @@ from report.runs import compared, small_comparison
 
 from ctxblocks import ArgumentError
 from ctxblocks._cli import main
-from ctxblocks.comparison import order_differs, summarize
+from ctxblocks.comparison import summarize
 from ctxblocks.experiments import reproduce
-from ctxblocks.experiments._figure import SCALE, Curve, Panel
-from ctxblocks.report import read_page
-from ctxblocks.report._content import Measured
-from ctxblocks.report._page import keys, numbers
-from ctxblocks.report._svg import colours, on_dark, panel_svg
+from ctxblocks.report import read_sections
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +37,7 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 def test_the_table_is_the_summary_s(folder: Path) -> None:
     """Errors, controls, baselines and sizes as `summarize` gives them."""
-    (section,) = read_page([folder]).sections
+    (section,) = read_sections([folder])
     lines = summarize(pq.read_table(folder / "metrics.parquet"), 2, [8])
     rows = [row for table in section.tables for row in table.rows]
     assert [(row[0], row[2].value, row[2].error, row[3].value, row[4], row[6]) for row in rows] == [
@@ -50,12 +45,12 @@ def test_the_table_is_the_summary_s(folder: Path) -> None:
     ]
     assert len(rows) == 4
     assert section.missing == ()
-    assert section.versions == json.loads((folder / "run.json").read_text())["versions"]
+    assert section.versions == json.loads((folder / "run.json").read_text())["origin"]["versions"]
 
 
 def test_every_curve_stands_beside_its_controls(folder: Path) -> None:
     """Errors beside the untrained twin and the best baseline, everything else beside the untrained twin."""
-    (section,) = read_page([folder]).sections
+    (section,) = read_sections([folder])
     assert {figure.name for figure in section.figures} == {
         f"{kind}--{task}"
         for kind in ("error", "by-layer", "robustness", "effective-rank", "marginal-change", "norm", "state-size")
@@ -72,7 +67,7 @@ def test_every_curve_stands_beside_its_controls(folder: Path) -> None:
 
 def test_curves_are_the_means_over_seeds(folder: Path) -> None:
     """By hand from the rows, and the best baseline is the one with the least error with all examples."""
-    (section,) = read_page([folder]).sections
+    (section,) = read_sections([folder])
     figure = next(figure for figure in section.figures if figure.name == "by-layer--decision-tree")
     rows = [r for r in pq.read_table(folder / "metrics.parquet").to_pylist() if r["task"] == "decision-tree"]
     rows = [r for r in rows if r["probe"] == "in-context-error" and r["condition"] == "clean"]
@@ -93,7 +88,7 @@ def test_curves_are_the_means_over_seeds(folder: Path) -> None:
 
 def test_exact_baselines_are_drawn_below_everything_else(folder: Path) -> None:
     """At a tenth of the least other value; every other point is the table's."""
-    (section,) = read_page([folder]).sections
+    (section,) = read_sections([folder])
     figure = next(figure for figure in section.figures if figure.name == "error--linear")
     rows = pq.read_table(folder / "metrics.parquet").to_pylist()
     for panel in figure.panels:
@@ -104,6 +99,21 @@ def test_exact_baselines_are_drawn_below_everything_else(folder: Path) -> None:
         where = ("linear", "ridge", "clean", 8)
         ends = [r["value"] for r in rows if (r["task"], r["control"], r["condition"], r["n"]) == where]
         assert ridge[-1] == pytest.approx(np.mean(ends))
+
+
+def test_a_run_is_told_without_its_plugins(copy: Path) -> None:
+    """Of a probe that nobody provides any more, by what it said of itself when it was measured."""
+    text = (copy / "run.json").read_text().replace('"norm"', '"gone"').replace("‖ΔW_i‖, Frobenius and", "its size,")
+    (copy / "run.json").write_text(text)
+    for cell in (copy / "cells").iterdir():
+        table = pq.read_table(cell)
+        names = ["gone" if name == "norm" else name for name in table["probe"].to_pylist()]
+        place = table.column_names.index("probe")
+        pq.write_table(table.set_column(place, "probe", pa.array(names)), cell)
+    (section,) = read_sections([copy])
+    figure = next(figure for figure in section.figures if figure.name == "gone--linear")
+    assert figure.caption.startswith("gone: its size, spectral, of the query's update in every block;")
+    assert any(row[0] == "gone" for table in section.details for row in table.rows)
 
 
 def test_an_unfinished_comparison_says_what_is_missing(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +132,7 @@ def test_an_unfinished_comparison_says_what_is_missing(copy: Path, capsys: pytes
     assert "linear: errors in context" in page
     for cell in (copy / "cells").iterdir():
         cell.unlink()
-    (section,) = read_page([copy]).sections
+    (section,) = read_sections([copy])
     assert len(section.missing) == len(small_comparison().cells())
     assert section.figures == section.tables == ()
     assert ("steps", "6") in section.settings
@@ -138,7 +148,7 @@ def test_an_unfinished_reproduction_shows_its_losses(tmp_path: Path, finished: t
     tensors["history"] = tensors["history"][:2].clone()
     checkpoint.write_bytes(safetensors.torch.save(tensors))
     (run / "checkpoints" / "rnn.safetensors").unlink()
-    (section,) = read_page([run]).sections
+    (section,) = read_sections([run])
     assert section.missing[0] == "block: 10 of 40 steps are done"
     assert section.missing[1] == "rnn: 0 of 40 steps are done"
     assert section.missing[-1] == "the measurements, Figures 2, 3, 4, 5, 6 and their claims"
@@ -147,7 +157,7 @@ def test_an_unfinished_reproduction_shows_its_losses(tmp_path: Path, finished: t
     torch.testing.assert_close(torch.tensor(figure.panels[0].curves[1].y), tensors["history"][:, 2])
     checkpoint.write_bytes(b"no")
     with pytest.raises(ArgumentError, match=r"block\.safetensors: cannot be read .*delete it"):
-        read_page([run])
+        read_sections([run])
 
 
 def test_several_runs_on_one_page(folder: Path, finished: tuple[Path, object], tmp_path: Path) -> None:
@@ -197,68 +207,10 @@ def test_damaged_metrics_of_a_reproduction(tmp_path: Path) -> None:
     reproduce(small_configuration(3, steps=20), tmp_path, workers=1)
     (tmp_path / "metrics.parquet").write_bytes(b"PAR1")
     with pytest.raises(ArgumentError, match=r"metrics\.parquet: cannot be read"):
-        read_page([tmp_path])
+        read_sections([tmp_path])
 
 
 def test_no_run_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     """Says what is needed."""
     assert main(["report"]) == 2
     assert "needs the folder of at least one run" in capsys.readouterr().err
-
-
-def panel(**options: object) -> Panel:
-    x = np.arange(3.0)
-    curves = (
-        Curve(label="a & b", x=x, y=x + 1, error=x / 10, colour="#0072b2", group="one", control="trained"),
-        Curve(label="c", x=x, y=np.array([1.0, np.nan, 2.0]), colour="#d55e00", group="two", control="untrained"),
-    )
-    return Panel(title="t", xlabel="n, tokens", ylabel="y", curves=curves, **options)
-
-
-def test_curves_of_a_picture_can_be_told() -> None:
-    """Each part with its group, control and kind; names with the prefix; colours as variables."""
-    root = ElementTree.fromstring(panel_svg(panel(), "p-"))
-    found = [
-        (e.get("data-group"), e.get("data-control"), e.get("data-part"))
-        for e in root.iter()
-        if e.get("class") == "curve"
-    ]
-    assert sorted(found) == [("one", "trained", "band"), ("one", "trained", "line"), ("two", "untrained", "line")]
-    assert all(e.get("id").startswith("p-") for e in root.iter() if e.get("id"))
-    text = ElementTree.tostring(root, encoding="unicode")
-    assert "var(--c0072b2)" in text
-    assert not re.search(r"#[0-9a-f]{6}", text)
-    assert colours([panel()])["--c0072b2"] == ("#0072b2", on_dark("#0072b2"))
-
-
-def test_colours_on_dark_paper_are_light() -> None:
-    """Bright enough to be seen, in the order of lightness that a scale has, and greys of the grid as faint as on white."""
-    on_paper = [sum(int(on_dark(colour)[i : i + 2], 16) for i in (1, 3, 5)) for colour in SCALE]
-    assert on_paper == sorted(on_paper)
-    assert min(b - a for a, b in itertools.pairwise(on_paper)) > 15
-    for colour in (*SCALE, "#0072b2", "#7a4b2a"):
-        assert max(int(on_dark(colour)[i : i + 2], 16) for i in (1, 3, 5)) > 150
-    assert on_dark("#ffffff") == "#000000"
-
-
-def test_switches_and_numbers_of_a_figure() -> None:
-    """Groups, controls, bands; and what the panel was drawn from, missing values left out."""
-    from ctxblocks.experiments._figure import Figure
-
-    figure = Figure(name="f", title="f", rows=(((panel(),),),), caption="")
-    assert [(key.kind, key.value) for key in keys(figure)] == [
-        ("group", "one"),
-        ("group", "two"),
-        ("control", "trained"),
-        ("control", "untrained"),
-        ("part", "band"),
-    ]
-    table = numbers(panel())
-    assert table.heads == ("n", "a & b", "c")
-    assert table.rows[1][:2] == (1, Measured(2.0, 0.1))
-    assert [str(row[2]) for row in table.rows] == ["1", "–", "2"]
-
-
-def test_the_order_is_told_of_known_layers_only() -> None:
-    """An empty list has no order to differ."""
-    assert order_differs([]) == ""
