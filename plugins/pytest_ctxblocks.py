@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from ctxblocks.testing._cases import Conformance
-    from ctxblocks.testing._options import Request
+    from ctxblocks.testing.cases import Conformance
+    from ctxblocks.testing.options import Request
 
 PARAMETER = "ctxblocks_layer"
 REQUEST: "pytest.StashKey[Request]" = pytest.StashKey()
@@ -87,7 +87,7 @@ def _in_worker(config: pytest.Config) -> bool:
 
 
 def _conformances(config: pytest.Config) -> "tuple[Conformance, ...]":
-    from ctxblocks.testing._options import Request
+    from ctxblocks.testing.options import Request
 
     if REQUEST not in config.stash:
         config.stash[REQUEST] = Request(

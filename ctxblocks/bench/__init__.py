@@ -3,27 +3,6 @@
 `bench(BenchConfig(layers=("gru",)))` is what `ctxblocks bench gru` does.
 """
 
-import importlib
-from typing import Any
+import lazy_loader
 
-_HOMES = {
-    "BenchConfig": "_config",
-    "BenchPlan": "_config",
-    "LENGTHS": "_config",
-    "Report": "_report",
-    "bench": "_run",
-    "plan_bench": "_config",
-    "steps_of": "_run",
-}
-
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ctxblocks.bench' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"ctxblocks.bench.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

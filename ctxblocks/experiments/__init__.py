@@ -3,29 +3,6 @@
 `reproduce(preset("quick"), out)` is what `ctxblocks reproduce --preset quick` does.
 """
 
-import importlib
-from typing import Any
+import lazy_loader
 
-_HOMES = {
-    "Claim": "_claims",
-    "Configuration": "_presets",
-    "Metrics": "_metrics",
-    "ModelConfig": "_presets",
-    "Prompts": "_tasks",
-    "Record": "_record",
-    "linear_prompts": "_tasks",
-    "preset": "_presets",
-    "reproduce": "_run",
-}
-
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ctxblocks.experiments' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"ctxblocks.experiments.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

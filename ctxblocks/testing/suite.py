@@ -7,11 +7,11 @@ or, in a test file of one's own,
     from ctxblocks.testing.suite import *
 """
 
-from ctxblocks.testing._claims import *  # noqa: F403
-from ctxblocks.testing._contract import *  # noqa: F403
-from ctxblocks.testing._contract_fast import *  # noqa: F403
-from ctxblocks.testing._contract_state import *  # noqa: F403
-from ctxblocks.testing._registry_group import *  # noqa: F403
-from ctxblocks.testing._theorem import *  # noqa: F403
+from ctxblocks.testing.claims import *  # noqa: F403
+from ctxblocks.testing.contract import *  # noqa: F403
+from ctxblocks.testing.contract_fast import *  # noqa: F403
+from ctxblocks.testing.contract_state import *  # noqa: F403
+from ctxblocks.testing.registry_group import *  # noqa: F403
+from ctxblocks.testing.theorem import *  # noqa: F403
 
 __all__ = [name for name in globals() if name.startswith("test_")]

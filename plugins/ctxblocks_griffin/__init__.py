@@ -1,7 +1,7 @@
 """The layer `griffin`: the recurrent branch of Griffin and RecurrentGemma."""
 
 from ctxblocks import LayerSpec, hookimpl
-from ctxblocks_griffin._specs import GRIFFIN
+from ctxblocks_griffin.specs import GRIFFIN
 
 
 @hookimpl

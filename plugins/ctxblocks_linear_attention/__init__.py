@@ -1,7 +1,7 @@
 """The layers `linear-attention` and `delta-rule`: contexts held in one matrix for each head."""
 
 from ctxblocks import LayerSpec, hookimpl
-from ctxblocks_linear_attention._specs import DELTA_RULE, LINEAR_ATTENTION
+from ctxblocks_linear_attention.specs import DELTA_RULE, LINEAR_ATTENTION
 
 
 @hookimpl

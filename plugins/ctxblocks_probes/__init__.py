@@ -1,9 +1,8 @@
 """Probes: named measurements of updates, of the dynamics of prompts, and of generations."""
 
 from ctxblocks import Probe, hookimpl
-from ctxblocks_probes import _trials as trials
-from ctxblocks_probes import _updates as updates
-from ctxblocks_probes._decay import Decay, decay_exponent
+from ctxblocks_probes import trials, updates
+from ctxblocks_probes.decay import Decay, decay_exponent
 
 __all__ = ["Decay", "ctxblocks_probes", "decay_exponent"]
 

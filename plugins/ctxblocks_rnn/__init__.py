@@ -1,9 +1,9 @@
 """Recurrent layers `rnn`, `gru` and `lstm`: a state reads the context token by token, and the query last."""
 
 from ctxblocks import LayerSpec, Traits, hookimpl
-from ctxblocks_rnn._cells import GRU, LSTM, RNN
-from ctxblocks_rnn._config import GRUConfig, LSTMConfig, RNNConfig
-from ctxblocks_rnn._reference import reference
+from ctxblocks_rnn.cells import GRU, LSTM, RNN
+from ctxblocks_rnn.config import GRUConfig, LSTMConfig, RNNConfig
+from ctxblocks_rnn.reference import reference
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUConfig", "LSTMConfig", "RNNConfig", "ctxblocks_layers"]
 

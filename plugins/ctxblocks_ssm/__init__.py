@@ -1,9 +1,9 @@
 """The selective state space layer `ssm`, Mamba-2 style."""
 
 from ctxblocks import LayerSpec, Traits, hookimpl
-from ctxblocks_ssm._config import SSMConfig
-from ctxblocks_ssm._reference import reference
-from ctxblocks_ssm._ssm import SSM
+from ctxblocks_ssm.config import SSMConfig
+from ctxblocks_ssm.reference import reference
+from ctxblocks_ssm.ssm import SSM
 
 __all__ = ["SSM", "SSMConfig", "ctxblocks_layers"]
 

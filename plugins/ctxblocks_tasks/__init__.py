@@ -1,7 +1,7 @@
 """Task classes that are learned in context, with what statistics makes of the same examples."""
 
 from ctxblocks import TaskSpec, hookimpl
-from ctxblocks_tasks._config import (
+from ctxblocks_tasks.config import (
     CorruptedConfig,
     DecisionTreeConfig,
     NoisyLinearConfig,
@@ -10,7 +10,7 @@ from ctxblocks_tasks._config import (
     SparseLinearConfig,
     TaskConfig,
 )
-from ctxblocks_tasks._specs import TASKS
+from ctxblocks_tasks.specs import TASKS
 
 __all__ = [
     "CorruptedConfig",

@@ -1,19 +1,19 @@
 """Language models of `transformers`: what a prompt does to the weights of every block."""
 
 from ctxblocks import FamilySpec, hookimpl
-from ctxblocks_transformers._course import Course
-from ctxblocks_transformers._difference import Difference, InertUpdateError
-from ctxblocks_transformers._explain import LayerReport, ModelReport, explain
-from ctxblocks_transformers._families import FAMILIES
-from ctxblocks_transformers._guess import guess
-from ctxblocks_transformers._load import LoadError, load_model, load_skeleton, prompt_tokens
-from ctxblocks_transformers._model_update import Application, ModelUpdate
-from ctxblocks_transformers._page import page
-from ctxblocks_transformers._picture import picture
-from ctxblocks_transformers._prompt_dynamics import PromptDynamics
-from ctxblocks_transformers._replay import Replay, replay
-from ctxblocks_transformers._trace import trace
-from ctxblocks_transformers._transfer import transfer_model
+from ctxblocks_transformers.prefixes.page import page
+from ctxblocks_transformers.prefixes.picture import picture
+from ctxblocks_transformers.prefixes.prompt_dynamics import PromptDynamics
+from ctxblocks_transformers.prefixes.trace import trace
+from ctxblocks_transformers.updates.course import Course
+from ctxblocks_transformers.updates.difference import Difference, InertUpdateError
+from ctxblocks_transformers.updates.model_update import Application, ModelUpdate
+from ctxblocks_transformers.updates.replay import Replay, replay
+from ctxblocks_transformers.updates.transfer import transfer_model
+from ctxblocks_transformers.wiring.explain import LayerReport, ModelReport, explain
+from ctxblocks_transformers.wiring.families import FAMILIES
+from ctxblocks_transformers.wiring.guess import guess
+from ctxblocks_transformers.wiring.load import LoadError, load_model, load_skeleton, prompt_tokens
 
 __all__ = [
     "Application",

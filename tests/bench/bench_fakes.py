@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import faulty_layers as layers
 import torch
+from testing import faulty_layers as layers
 
 from ctxblocks import LayerSpec, registry
-from ctxblocks.bench._budget import Budget
-from ctxblocks.bench._layers import Bench
-from ctxblocks.bench._load import Usage, read_usage
-from ctxblocks.bench._records import Ceilings
-from ctxblocks.bench._timing import Stopwatch, cpu_clock
+from ctxblocks.bench.budget import Budget
+from ctxblocks.bench.layers import Bench
+from ctxblocks.bench.load import Usage, read_usage
+from ctxblocks.bench.records import Ceilings
+from ctxblocks.bench.timing import Stopwatch, cpu_clock
 
 CPU = torch.device("cpu")
 CEILINGS = Ceilings(flops=1e9, flops_by="a product", bandwidth=1e9, bandwidth_by="a copy")

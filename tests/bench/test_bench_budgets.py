@@ -1,17 +1,17 @@
 """What a budget leaves out, and which shorter contexts are tried first."""
 
-import faulty_layers as layers
 import pytest
 import torch
 from bench_fakes import CPU, World, instruments, registered
+from testing import faulty_layers as layers
 from torch import Tensor
 
 from ctxblocks import LayerSpec
 from ctxblocks.bench import BenchConfig
-from ctxblocks.bench._budget import Budget
-from ctxblocks.bench._config import Variant
-from ctxblocks.bench._run import growth_of
-from ctxblocks.bench._subject import Subject
+from ctxblocks.bench.budget import Budget
+from ctxblocks.bench.config import Variant
+from ctxblocks.bench.run import growth_of
+from ctxblocks.bench.subject import Subject
 
 
 class Timed(layers.Honest):

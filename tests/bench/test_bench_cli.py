@@ -12,16 +12,16 @@ import torch
 from bench_fakes import registered
 
 from ctxblocks import ArgumentError, DeviceError, OutOfMemoryError
-from ctxblocks._cli import main
 from ctxblocks.bench import BenchConfig, bench, plan_bench, steps_of
-from ctxblocks.bench._run import COMPARISONS
+from ctxblocks.bench.run import COMPARISONS
+from ctxblocks.cli import main
 
 
 @pytest.fixture(autouse=True)
 def _small_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ceilings of small products and a small copy."""
-    monkeypatch.setattr("ctxblocks.bench._ceilings.SIZES", (8, 16))
-    monkeypatch.setattr("ctxblocks.bench._ceilings.COPIED", 2**12)
+    monkeypatch.setattr("ctxblocks.bench.ceilings.SIZES", (8, 16))
+    monkeypatch.setattr("ctxblocks.bench.ceilings.COPIED", 2**12)
 
 
 def arguments(name: str, folder: Path, *more: str) -> list[str]:
@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_written_is_2(
 ) -> None:
     """Before anything is measured."""
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("ctxblocks.bench._run.bench", lambda *_, **__: pytest.fail("measured first"))
+    monkeypatch.setattr("ctxblocks.bench.run.bench", lambda *_, **__: pytest.fail("measured first"))
     with registered() as spec:
         assert main(arguments(spec.name, tmp_path / "file" / "bench")) == 2
     assert "out: got" in capsys.readouterr().err
@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_written_is_2(
 
 def shell(*command: str, before: str = "") -> "subprocess.CompletedProcess[str]":
     """The command in a process of its own, after some Python."""
-    script = f"import sys\nfrom ctxblocks._cli import main\n{before}\nsys.exit(main({list(command)}))"
+    script = f"import sys\nfrom ctxblocks.cli import main\n{before}\nsys.exit(main({list(command)}))"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
 
@@ -155,12 +155,12 @@ def test_an_absurd_length_is_refused(tmp_path: Path) -> None:
 
 
 LIMIT = """
-import resource, psutil, ctxblocks.bench._run, ctxblocks.experiments._drawing
+import resource, psutil, ctxblocks.bench.run, ctxblocks.runs.drawing
 size = psutil.Process().memory_info().vms + 400 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (size, size))
 """
 LITTLE = """
-import ctxblocks._memory as memory
+import ctxblocks.base.memory as memory
 memory.psutil.virtual_memory = lambda: type("memory", (), {"available": 400 * 2**20})
 """
 
@@ -192,7 +192,7 @@ def test_without_layers_everything_is_compared() -> None:
 def test_comparisons_are_part_of_a_full_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """One for each, and progress is told every step."""
     told: list[str] = []
-    monkeypatch.setattr("ctxblocks.bench._run.COMPARISONS", {"one": lambda bench, config: "first"})
+    monkeypatch.setattr("ctxblocks.bench.run.COMPARISONS", {"one": lambda bench, config: "first"})
     plan = plan_bench(BenchConfig(layers=("gru",), width=8, lengths=(8,), repeats=1))
     report = bench(attrs.evolve(plan, compared=True), progress=told.append)
     assert report.comparisons == ("first",)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ctxblocks import MLP, PlainBlock, Stack, create, dynamics
 from ctxblocks.bench import BenchConfig
-from ctxblocks.bench._comparisons import (
+from ctxblocks.bench.comparisons import (
     COMPARISONS,
     PAPER,
     PAPER_HIDDEN,
@@ -20,9 +20,9 @@ from ctxblocks.bench._comparisons import (
     stack,
     training_step,
 )
-from ctxblocks.bench._plain import PlainAttentionBlock
-from ctxblocks.bench._records import Comparison
-from ctxblocks.bench._start_up import start_up
+from ctxblocks.bench.plain import PlainAttentionBlock
+from ctxblocks.bench.records import Comparison
+from ctxblocks.bench.start_up import start_up
 
 SMALL = Sizes(width=8, hidden=16, queries=4, tokens=5, batch=3, tasks=2, blocks=2, stack_width=8, stack_tokens=6)
 CONFIG = BenchConfig(repeats=1)
@@ -120,7 +120,7 @@ def test_the_chunk_goes_to_the_dynamics(monkeypatch: pytest.MonkeyPatch) -> None
         given.append(chunk)
         return dynamics(*arguments)
 
-    monkeypatch.setattr("ctxblocks.bench._comparisons.dynamics", recorded)
+    monkeypatch.setattr("ctxblocks.bench.comparisons.dynamics", recorded)
     with torch.no_grad():
         paper_dynamics(instruments(), BenchConfig(repeats=1, chunk=2), SMALL)
     assert set(given) == {2}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from bench_fakes import CPU
 from torch import Tensor, nn
 
-from ctxblocks.bench._counting import StorageCounter, Work, count_work
+from ctxblocks.bench.counting import StorageCounter, Work, count_work
 
 KIB = 1024  # bytes of 256 float32
 

@@ -4,18 +4,18 @@ import math
 from collections.abc import Callable
 
 import attrs
-import faulty_layers as layers
 import pytest
 import torch
 from bench_fakes import CEILINGS, CPU, instruments, registered
+from testing import faulty_layers as layers
 from torch import Tensor
 
 from ctxblocks import ContextualLayer, LayerSpec, OutOfMemoryError, dynamics
-from ctxblocks.bench._config import BenchConfig, Variant
-from ctxblocks.bench._counting import Work
-from ctxblocks.bench._layers import Bench, bound_of
-from ctxblocks.bench._records import FUNCTIONS, Row
-from ctxblocks.bench._subject import Subject
+from ctxblocks.bench.config import BenchConfig, Variant
+from ctxblocks.bench.counting import Work
+from ctxblocks.bench.layers import Bench, bound_of
+from ctxblocks.bench.records import FUNCTIONS, Row
+from ctxblocks.bench.subject import Subject
 
 
 @attrs.frozen(kw_only=True)
@@ -177,7 +177,7 @@ def test_the_chunk_goes_to_the_dynamics(monkeypatch: pytest.MonkeyPatch) -> None
         return original(*arguments, **options)  # type: ignore[arg-type]
 
     original = dynamics
-    monkeypatch.setattr("ctxblocks.bench._subject.dynamics", recorded)
+    monkeypatch.setattr("ctxblocks.bench.subject.dynamics", recorded)
     with registered() as spec, torch.no_grad():
         for chunk in (None, 4):
             subject_of(spec, chunk=chunk).calls(8)["dynamics"]()

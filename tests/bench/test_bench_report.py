@@ -13,14 +13,14 @@ from bench_fakes import CEILINGS, instruments, registered
 from rich.console import Console
 
 from ctxblocks import ArgumentError
-from ctxblocks._cli._bench_table import number, print_report
 from ctxblocks.bench import BenchConfig, Report
-from ctxblocks.bench._config import Variant
-from ctxblocks.bench._picture import _panel
-from ctxblocks.bench._records import FUNCTIONS, Comparison, Machine, Measurement, Row
-from ctxblocks.bench._run import growth_of
-from ctxblocks.bench._statistics import Timing
-from ctxblocks.bench._subject import Subject
+from ctxblocks.bench.config import Variant
+from ctxblocks.bench.picture import _panel
+from ctxblocks.bench.records import FUNCTIONS, Comparison, Machine, Measurement, Row
+from ctxblocks.bench.run import growth_of
+from ctxblocks.bench.statistics import Timing
+from ctxblocks.bench.subject import Subject
+from ctxblocks.cli.bench_table import number, print_report
 
 MACHINE = Machine(
     device="cpu", name="a processor", processors=2, threads=1, memory=2**34, torch="2.13.0", python="3.11.7"

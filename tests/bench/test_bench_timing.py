@@ -3,10 +3,10 @@
 import pytest
 from bench_fakes import World
 
-from ctxblocks.bench._budget import Budget, estimate, loop_estimate, rungs
-from ctxblocks.bench._load import LEAST, Load, Usage, between, read_usage, share_of
-from ctxblocks.bench._statistics import exponent, growth, quartiles
-from ctxblocks.bench._timing import Timed
+from ctxblocks.bench.budget import Budget, estimate, loop_estimate, rungs
+from ctxblocks.bench.load import LEAST, Load, Usage, between, read_usage, share_of
+from ctxblocks.bench.statistics import exponent, growth, quartiles
+from ctxblocks.bench.timing import Timed
 
 
 def test_quartiles_are_interpolated() -> None:

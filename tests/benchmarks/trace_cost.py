@@ -21,7 +21,7 @@ import torch
 from ctxblocks_transformers import trace
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ctxblocks.bench._counting import count_work
+from ctxblocks.bench.counting import count_work
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

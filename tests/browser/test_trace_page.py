@@ -7,7 +7,7 @@ import pytest
 import torch
 from browser.watching import Visit
 from ctxblocks_transformers import page, trace
-from ctxblocks_transformers._measures import MEASURES
+from ctxblocks_transformers.prefixes.measures import MEASURES
 from lm.tiny import prompt, tiny
 from playwright.sync_api import Locator, Page
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ctxblocks import ArgumentError, UnknownLayerError, registry
-from ctxblocks._cli import main
+from ctxblocks.cli import main
 from ctxblocks.comparison import (
     CONDITIONS,
     SCHEMA,
@@ -24,10 +24,10 @@ from ctxblocks.comparison import (
     order_differs,
     summarize,
 )
-from ctxblocks.comparison._cells import run_cell
-from ctxblocks.comparison._config import Cell
-from ctxblocks.comparison._folder import command_of
-from ctxblocks.comparison._models import build, count, predictions
+from ctxblocks.comparison.cells import run_cell
+from ctxblocks.comparison.config import Cell
+from ctxblocks.comparison.folder import command_of
+from ctxblocks.comparison.models import build, count, predictions
 
 SMALL = {"inputs": 2, "examples": 4, "blocks": 2, "width": 8, "steps": 6, "batch": 8, "trials": 12}
 OPTIONS = ["--inputs", "2", "--examples", "3", "--blocks", "1", "--steps", "4", "--jobs", "1"]
@@ -79,7 +79,7 @@ def test_a_cell_holds_every_probe_of_both_twins() -> None:
             assert places == [(block, n) for block in range(2) for n in range(5)]
     untrained = build(config, "gru", 0)
     spec = registry().task("linear")
-    from ctxblocks.experiments._tasks import derive_seed
+    from ctxblocks.experiments.tasks import derive_seed
 
     prompts = spec.sample(spec.config(inputs=2, examples=4), 12, derive_seed(0, "linear", 0, "new tasks")).to(
         "cpu", torch.float32
@@ -112,7 +112,7 @@ def test_a_cell_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
             raise RuntimeError("no\nluck")
         return real(config, cell)
 
-    monkeypatch.setattr("ctxblocks.comparison._run.run_cell", failing)
+    monkeypatch.setattr("ctxblocks.comparison.run.run_cell", failing)
     found = undrawn(config, tmp_path, 1)
     assert found.failed == {"gru--linear--0": "RuntimeError: no luck"}
     assert {line.layer for line in summarize(found.table, 2, (4,))} == {"self-attention"}

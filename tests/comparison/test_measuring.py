@@ -5,15 +5,15 @@ import torch
 from torch import Tensor
 
 from ctxblocks import dynamics, finetune, registry
-from ctxblocks._solvers import Augmented
-from ctxblocks._tasks import Prompts
+from ctxblocks.algebra.solvers import Augmented
 from ctxblocks.comparison import CONDITIONS, CompareConfig, compare_config
-from ctxblocks.comparison._cells import run_cell
-from ctxblocks.comparison._conditions import prompts_under
-from ctxblocks.comparison._config import Cell
-from ctxblocks.comparison._descent import LEARNING_RATE, gradient_alignment
-from ctxblocks.comparison._models import build
-from ctxblocks.comparison._series import Key, Measurements
+from ctxblocks.comparison.cells import run_cell
+from ctxblocks.comparison.conditions import prompts_under
+from ctxblocks.comparison.config import Cell
+from ctxblocks.comparison.descent import LEARNING_RATE, gradient_alignment
+from ctxblocks.comparison.models import build
+from ctxblocks.comparison.series import Key, Measurements
+from ctxblocks.registration.tasks import Prompts
 
 SMALL = {"inputs": 2, "examples": 4, "blocks": 2, "width": 8, "steps": 3, "batch": 4, "trials": 6}
 
@@ -119,7 +119,7 @@ def test_state_sizes_of_models() -> None:
 
 def test_the_learning_rate_rises_and_falls() -> None:
     """From a first small step to the highest and down to nearly none."""
-    from ctxblocks.comparison._cells import _rise_and_fall
+    from ctxblocks.comparison.cells import _rise_and_fall
 
     rates = [_rise_and_fall(step, 100) for step in range(100)]
     assert rates.index(max(rates)) == 4

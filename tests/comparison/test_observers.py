@@ -16,10 +16,10 @@ from experiments.small_experiments import small_configuration
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ctxblocks import ArgumentError, CtxblocksError, Observer, ObserverSpec, hookimpl, registry
-from ctxblocks._cli import main
-from ctxblocks._registry import Registry
+from ctxblocks.cli import main
 from ctxblocks.comparison import compare, compare_config
 from ctxblocks.experiments import reproduce
+from ctxblocks.registration.registry import Registry
 
 SMALL = {"inputs": 2, "examples": 4, "blocks": 1, "width": 8, "steps": 2, "batch": 4, "trials": 6}
 undrawn = functools.partial(compare, drawn=False)
@@ -53,7 +53,7 @@ def listening(monkeypatch: pytest.MonkeyPatch) -> Listening:
     plugin = type("Mine", (), {})()
     plugin.ctxblocks_observers = hookimpl(lambda: [ObserverSpec(name="mine", summary="", open=lambda folder: heard)])
     shared.register(plugin, "mine")
-    monkeypatch.setattr("ctxblocks._registry._shared", shared)
+    monkeypatch.setattr("ctxblocks.registration.registry._shared", shared)
     return heard
 
 
@@ -85,7 +85,7 @@ def test_an_observer_is_told_of_a_failure(
     listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever breaks off."""
-    monkeypatch.setattr("ctxblocks.comparison._run.gathered", lambda *given: 1 / 0)
+    monkeypatch.setattr("ctxblocks.comparison.run.gathered", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         undrawn(compare_config("quick", ("gru",), ("linear",), **SMALL), tmp_path, 1, observers=["mine"])
     assert listening.told[-1] == ("end", "failed")

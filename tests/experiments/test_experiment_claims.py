@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from ctxblocks._errors import ArgumentError
-from ctxblocks.experiments._claims import Claim, best_rate, check_claims
-from ctxblocks.experiments._metrics import Metrics, Tag, tidy
-from ctxblocks.experiments._presets import MODELS_OF, preset
-from ctxblocks.experiments._statistics import decay, mean_over_tasks
+from ctxblocks.base.errors import ArgumentError
+from ctxblocks.experiments.claims import Claim, best_rate, check_claims
+from ctxblocks.experiments.metrics import Metrics, Tag, tidy
+from ctxblocks.experiments.presets import MODELS_OF, preset
+from ctxblocks.runs.statistics import decay, mean_over_tasks
 
 TASKS, N, STEPS = 8, 40, (0, 10, 20)
 Array = NDArray[np.float64]

@@ -8,10 +8,10 @@ import cattrs
 import pytest
 from small_experiments import small_configuration
 
-from ctxblocks._cli import main
-from ctxblocks._errors import ArgumentError, DeviceError
+from ctxblocks.base.errors import ArgumentError, DeviceError
+from ctxblocks.cli import main
 from ctxblocks.experiments import Configuration, preset
-from ctxblocks.experiments._presets import STEPS
+from ctxblocks.experiments.presets import STEPS
 
 COMMAND = ["reproduce", "--device", "cpu"]
 
@@ -20,7 +20,7 @@ COMMAND = ["reproduce", "--device", "cpu"]
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Configuration:
     """The command's configuration, whatever was asked for; the current folder is empty."""
     config = attrs.evolve(small_configuration(3), models=small_configuration(3, steps=10).models)
-    monkeypatch.setattr("ctxblocks.experiments._presets.preset", lambda *arguments, **options: config)
+    monkeypatch.setattr("ctxblocks.experiments.presets.preset", lambda *arguments, **options: config)
     monkeypatch.chdir(tmp_path)
     return config
 

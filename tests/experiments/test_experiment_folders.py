@@ -7,9 +7,9 @@ import attrs
 import pytest
 from small_experiments import small_configuration
 
-from ctxblocks._errors import ArgumentError, CtxblocksError
+from ctxblocks.base.errors import ArgumentError, CtxblocksError
 from ctxblocks.experiments import Configuration, Record, reproduce
-from ctxblocks.experiments._files import write_bytes
+from ctxblocks.runs.files import write_bytes
 
 Finished = tuple[Path, Record]
 
@@ -56,7 +56,7 @@ def die(*arguments: object) -> None:
 
 def test_a_worker_that_dies_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is named, and so is the way out."""
-    monkeypatch.setattr("ctxblocks.experiments._jobs._work", die)
+    monkeypatch.setattr("ctxblocks.runs.jobs._work", die)
     with pytest.raises(
         CtxblocksError, match=r"worker for (pre|post)-norm-stack: ended with exit code 3 .*run the same command again"
     ):

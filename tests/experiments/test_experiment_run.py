@@ -20,9 +20,9 @@ from safetensors.numpy import load_file
 from small_experiments import small_configuration
 
 from ctxblocks.experiments import Configuration, Metrics, Record, reproduce
-from ctxblocks.experiments._jobs import run_jobs
-from ctxblocks.experiments._metrics import SCHEMA
+from ctxblocks.experiments.metrics import SCHEMA
 from ctxblocks.report import read_sections
+from ctxblocks.runs.jobs import run_jobs
 
 Finished = tuple[Path, Record]
 LABELS = {

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
-from ctxblocks.experiments._baselines import least_squares_losses, zero_losses
-from ctxblocks.experiments._tasks import derive_seed, linear_prompts
+from ctxblocks.experiments.baselines import least_squares_losses, zero_losses
+from ctxblocks.experiments.tasks import derive_seed, linear_prompts
 
 
 def test_tasks_have_the_moments_of_their_distribution() -> None:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from small_experiments import small_configuration, small_model
 
-from ctxblocks._errors import ArgumentError
+from ctxblocks.base.errors import ArgumentError
 from ctxblocks.experiments import Configuration
-from ctxblocks.experiments._checkpoints import Training
-from ctxblocks.experiments._models import build, predict, predict_updated
-from ctxblocks.experiments._training import new_prompts, train
+from ctxblocks.experiments.checkpoints import Training
+from ctxblocks.experiments.models import build, predict, predict_updated
+from ctxblocks.experiments.training import new_prompts, train
 
 MODELS = ("block", "rnn", "post-norm-stack", "pre-norm-stack")
 
@@ -103,7 +103,7 @@ def test_updated_weights_predict_without_the_context(
         predict_updated(model, prompts)
         handle.remove()
         assert given == [None]
-        monkeypatch.setattr("ctxblocks.experiments._models.transfer", lambda model, query, context: None)
+        monkeypatch.setattr("ctxblocks.experiments.models.transfer", lambda model, query, context: None)
         assert (predict_updated(model, prompts) - expected).abs().max() > 1e-3
 
 

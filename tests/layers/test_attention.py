@@ -6,10 +6,10 @@ import attrs
 import pytest
 import torch
 from ctxblocks_attention import ctxblocks_layers
-from ctxblocks_attention._attention import SelfAttention
-from ctxblocks_attention._config import LocalAttentionConfig, SelfAttentionConfig
-from ctxblocks_attention._local import LocalAttention
-from ctxblocks_attention._reference import multihead_attention, reference, transformers_attention
+from ctxblocks_attention.attention import SelfAttention
+from ctxblocks_attention.config import LocalAttentionConfig, SelfAttentionConfig
+from ctxblocks_attention.local import LocalAttention
+from ctxblocks_attention.reference import multihead_attention, reference, transformers_attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import METHODS, SEEDS, UNIT, arguments, draw, draw_weights

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from ctxblocks_attention import _fused
-from ctxblocks_attention._attention import SelfAttention
-from ctxblocks_attention._config import LocalAttentionConfig, SelfAttentionConfig
-from ctxblocks_attention._fused import Reads, causal_with_self
+from ctxblocks_attention import fused as _fused
+from ctxblocks_attention.attention import SelfAttention
+from ctxblocks_attention.config import LocalAttentionConfig, SelfAttentionConfig
+from ctxblocks_attention.fused import Reads, causal_with_self
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import METHODS, SEEDS, UNIT, arguments

@@ -8,9 +8,9 @@ import ctxblocks_linear_attention
 import pytest
 import torch
 import torch.nn.functional as F
-from ctxblocks_linear_attention._config import DeltaRuleConfig
-from ctxblocks_linear_attention._delta import DeltaRule
-from ctxblocks_linear_attention._reference import gated_delta_rule
+from ctxblocks_linear_attention.config import DeltaRuleConfig
+from ctxblocks_linear_attention.delta import DeltaRule
+from ctxblocks_linear_attention.reference import gated_delta_rule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import METHODS, SEEDS, UNIT, arguments, assert_as_defined, draw, draw_weights, results

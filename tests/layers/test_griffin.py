@@ -6,10 +6,10 @@ from collections.abc import Callable
 import ctxblocks_griffin
 import pytest
 import torch
-from ctxblocks_griffin._config import GriffinConfig
-from ctxblocks_griffin._griffin import Griffin
-from ctxblocks_griffin._lru import RESET
-from ctxblocks_griffin._reference import reference
+from ctxblocks_griffin.config import GriffinConfig
+from ctxblocks_griffin.griffin import Griffin
+from ctxblocks_griffin.lru import RESET
+from ctxblocks_griffin.reference import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import METHODS, SEEDS, UNIT, arguments, assert_as_defined, draw, draw_weights, results

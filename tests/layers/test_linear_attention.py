@@ -7,9 +7,9 @@ import ctxblocks_linear_attention
 import pytest
 import torch
 import torch.nn.functional as F
-from ctxblocks_linear_attention._config import LinearAttentionConfig
-from ctxblocks_linear_attention._linear import LinearAttention
-from ctxblocks_linear_attention._reference import lightning_attention
+from ctxblocks_linear_attention.config import LinearAttentionConfig
+from ctxblocks_linear_attention.linear import LinearAttention
+from ctxblocks_linear_attention.reference import lightning_attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import SEEDS, UNIT, draw, draw_weights

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from ctxblocks_linear_attention._config import LinearAttentionConfig
-from ctxblocks_linear_attention._linear import LinearAttention
+from ctxblocks_linear_attention.config import LinearAttentionConfig
+from ctxblocks_linear_attention.linear import LinearAttention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import METHODS, SEEDS, arguments, assert_as_defined, results

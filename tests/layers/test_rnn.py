@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from ctxblocks_rnn import GRU, LSTM, RNN, GRUConfig, LSTMConfig, RNNConfig, ctxblocks_layers
-from ctxblocks_rnn._config import RecurrentConfig
-from ctxblocks_rnn._recurrent import RecurrentLayer
-from ctxblocks_rnn._reference import reference
+from ctxblocks_rnn.config import RecurrentConfig
+from ctxblocks_rnn.recurrent import RecurrentLayer
+from ctxblocks_rnn.reference import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import UNIT, double_arguments, draw_double, sizes

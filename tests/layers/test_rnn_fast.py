@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from ctxblocks_rnn._config import RecurrentConfig
-from ctxblocks_rnn._recurrent import RecurrentLayer
+from ctxblocks_rnn.config import RecurrentConfig
+from ctxblocks_rnn.recurrent import RecurrentLayer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import (

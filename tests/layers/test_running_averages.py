@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from ctxblocks_attention import _running
-from ctxblocks_attention._running import running_average, running_average_wide
+from ctxblocks_attention import running as _running
+from ctxblocks_attention.running import running_average, running_average_wide
 from torch import Tensor
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ctxblocks_ssm import SSM, SSMConfig, ctxblocks_layers
-from ctxblocks_ssm._reference import reference
-from ctxblocks_ssm._scan import decay, floor, read_states
+from ctxblocks_ssm.reference import reference
+from ctxblocks_ssm.scan import decay, floor, read_states
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.definitions import UNIT, double_arguments, draw_double, scales, sizes

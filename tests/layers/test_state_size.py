@@ -11,13 +11,14 @@ import ctxblocks_rnn
 import ctxblocks_ssm
 import pytest
 import torch
-from ctxblocks_attention._attention import SelfAttention
-from ctxblocks_attention._local import LocalAttention
-from ctxblocks_griffin._griffin import Griffin
-from ctxblocks_linear_attention import _running, _wy
-from ctxblocks_linear_attention._delta import DeltaRule
-from ctxblocks_linear_attention._linear import LinearAttention
-from ctxblocks_rnn._recurrent import RecurrentLayer
+from ctxblocks_attention.attention import SelfAttention
+from ctxblocks_attention.local import LocalAttention
+from ctxblocks_griffin.griffin import Griffin
+from ctxblocks_linear_attention import running as _running
+from ctxblocks_linear_attention import wy as _wy
+from ctxblocks_linear_attention.delta import DeltaRule
+from ctxblocks_linear_attention.linear import LinearAttention
+from ctxblocks_rnn.recurrent import RecurrentLayer
 from ctxblocks_ssm import SSM
 from layers.definitions import UNIT, draw, draw_weights, held
 from torch import Tensor

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from ctxblocks_transformers import ModelUpdate, transfer_model
-from ctxblocks_transformers._families import FAMILIES
-from ctxblocks_transformers._family import family_of
-from ctxblocks_transformers._guess import _layers_path
-from ctxblocks_transformers._hooks import Hooks
-from ctxblocks_transformers._reads import by_token
+from ctxblocks_transformers.wiring.families import FAMILIES
+from ctxblocks_transformers.wiring.family import family_of
+from ctxblocks_transformers.wiring.guess import _layers_path
+from ctxblocks_transformers.wiring.hooks import Hooks
+from ctxblocks_transformers.wiring.reads import by_token
 from lm.tiny import prompt, state, tiny
 from lm.wrong import WRONG, error_of
 

@@ -15,7 +15,7 @@ from experiments.small_experiments import small_configuration
 from report.runs import compared, small_comparison
 
 from ctxblocks import ArgumentError
-from ctxblocks._cli import main
+from ctxblocks.cli import main
 from ctxblocks.comparison import summarize
 from ctxblocks.experiments import reproduce
 from ctxblocks.report import read_sections

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ctxblocks.experiments._figure import SCALE, Curve, Figure, Panel
-from ctxblocks.report._content import Measured
-from ctxblocks.report._page import keys, numbers
-from ctxblocks.report._svg import colours, on_dark, panel_svg
+from ctxblocks.report.content import Measured
+from ctxblocks.report.page import keys, numbers
+from ctxblocks.report.svg import colours, on_dark, panel_svg
+from ctxblocks.runs.figure import SCALE, Curve, Figure, Panel
 
 
 def panel(**options: object) -> Panel:

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 from ctxblocks_tasks import NoisyLinearConfig, RecallConfig, TaskConfig
-from ctxblocks_tasks import _baselines as known
+from ctxblocks_tasks import baselines as known
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
 
 from ctxblocks import Prompts, registry
-from ctxblocks.experiments._baselines import half_squares, least_squares_losses
+from ctxblocks.experiments.baselines import half_squares, least_squares_losses
 
 SIGMAS = 5.0
 """Standard errors that a mean may be off by."""

@@ -14,7 +14,7 @@ from ctxblocks_tasks import (
     SparseLinearConfig,
     TaskConfig,
 )
-from ctxblocks_tasks._draws import decision_tree, normal
+from ctxblocks_tasks.draws import decision_tree, normal
 
 from ctxblocks import ArgumentError, Prompts, TaskSpec, registry
 

@@ -1,7 +1,7 @@
 """Gated mean pooling as a contextual layer: `mean-pool`."""
 
 from ctxblocks import LayerSpec, hookimpl
-from ctxblocks_meanpool._layer import MeanPool, MeanPoolConfig, claims
+from ctxblocks_meanpool.layer import MeanPool, MeanPoolConfig, claims
 
 
 @hookimpl

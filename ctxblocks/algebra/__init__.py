@@ -1,0 +1,1 @@
+"""Operators, low-rank matrices and solvers: tensors only, no module."""

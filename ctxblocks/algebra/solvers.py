@@ -1,0 +1,131 @@
+"""Solvers: which key `k` carries the update, among all that give the same output [Rem. 2.4].
+
+Every solver returns `k` (and an offset `β`) with `kᵀz + β = 1` at the read `z = A(C∖Y, x)`, so that
+`z + δ(kᵀz + β) = z + δ = A(C, x)`.
+"""
+
+import abc
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from ctxblocks.algebra.operator import ContextOperator
+from ctxblocks.base.checks import check_like, inside_transform
+from ctxblocks.base.errors import DegenerateQueryError, ShapeError, SingularOperatorError
+from ctxblocks.base.records import record
+from ctxblocks.numerics import scaled, widen
+
+
+class Solver(abc.ABC):
+    """A choice of key; `solve` turns two reads into an operator."""
+
+    @abc.abstractmethod
+    def key(
+        self,
+        z: Tensor,  # (…, d)
+    ) -> tuple[Tensor, Tensor | None, Tensor]:  # (…, d), (…) or None, (…) bool
+        """`k`, `β` and where no key exists; a key that does not exist may hold any value."""
+
+    def solve(self, base: Tensor, full: Tensor, check: bool = True) -> ContextOperator:
+        """The operator that takes `base` to `full`, both `(…, d)`; a base of fewer rows serves all, and its key is made once.
+
+        Raises:
+            DegenerateQueryError: no key exists where the two differ (inside a transform: NaN).
+        """
+        direction = full - base
+        key, offset, absent = self.key(base)
+        if inside_transform() or not check:
+            lost = absent & (direction != 0).any(-1)
+            key = torch.where(absent.unsqueeze(-1), torch.where(lost, torch.nan, 0.0).unsqueeze(-1).to(key.dtype), key)
+        elif bool(absent.any()):
+            self._refuse_lost(absent & (direction != 0).any(-1))
+            key = torch.where(absent.unsqueeze(-1), 0, key)
+        return ContextOperator(
+            direction, key.expand_as(direction), None if offset is None else offset.expand(direction.shape[:-1])
+        )
+
+    def _refuse_lost(self, lost: Tensor) -> None:  # (…) bool
+        if bool(lost.any()):
+            raise DegenerateQueryError(
+                f"query: the read without the removed context is zero (or too small to invert) for {int(lost.sum())} of "
+                f"{lost.numel()} queries and the context changes it, needs a non-zero read for {type(self).__name__}(); "
+                f"pass solver=Augmented(), which always has an exact update"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class LeastNorm(Solver):
+    """`k = z / ‖z‖²`: the update of least Frobenius norm [Thm. 2.2, Eq. 1]. Degenerate at `z = 0`."""
+
+    def key(
+        self,
+        z: Tensor,  # (…, d)
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """`z / ‖z‖²` by way of `y = z / max|z|`, so that no square over- or underflows."""
+        y, scale = scaled(z)
+        dead = scale == 0
+        squares = torch.where(dead, 1, (y * y).sum(-1, keepdim=True))
+        key = (y / squares / torch.where(dead, 1, scale)).to(z.dtype)
+        return key, None, dead.squeeze(-1) | ~torch.isfinite(key).all(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmented(Solver):
+    """Least norm of `(W, b)` together, reading `[z; 1]`: `k = z / (‖z‖² + 1)`, `β = 1 / (‖z‖² + 1)`. Never degenerate.
+
+    Each reader's bias moves by `β Wδ`; a reader without a bias receives one when the update is merged.
+    """
+
+    def key(
+        self,
+        z: Tensor,  # (…, d)
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """`k` and `β` by way of `y = z / max(max|z|, 1)`."""
+        y, scale = scaled(z, least=1.0)
+        squares = (y * y).sum(-1, keepdim=True) + scale**-2
+        key = (y / squares / scale).to(z.dtype)
+        offset = (scale**-2 / squares).squeeze(-1).to(z.dtype)
+        return key, offset, torch.zeros_like(offset, dtype=torch.bool)
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class Metric(Solver):
+    """`k = M⁻¹z / (zᵀM⁻¹z)`: the update of least `‖ΔW M^{1/2}‖_F`; `M = E[zzᵀ]` gives the key of rank-one model editing.
+
+    Degenerate at `z = 0`, as `LeastNorm` (which is `M = I`) is.
+
+    Attributes:
+        matrix: `M (d, d)`, positive definite, in the dtype and on the device of the reads.
+    """
+
+    matrix: Tensor
+
+    def key(
+        self,
+        z: Tensor,  # (…, d)
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """`M⁻¹z / (zᵀM⁻¹z)` by a Cholesky factor of `M`.
+
+        Raises:
+            ShapeError: `M` is not `(d, d)`.
+            SingularOperatorError: `M` is not positive definite (not looked at inside a transform).
+        """
+        width = z.shape[-1]
+        if self.matrix.shape != (width, width):
+            raise ShapeError(
+                f"matrix: got shape {tuple(self.matrix.shape)}, needs ({width}, {width}), the width of the read"
+            )
+        check_like("matrix", self.matrix, z, "the read")
+        factor, failed = torch.linalg.cholesky_ex(widen(self.matrix))
+        if not inside_transform() and bool(failed.any()):
+            raise SingularOperatorError(
+                "matrix: got one that is not positive definite, needs a symmetric positive definite M; add λI to it"
+            )
+        y, scale = scaled(z)
+        dead = scale == 0
+        solved = torch.cholesky_solve(y.unsqueeze(-1), factor).squeeze(-1)
+        product = torch.where(dead, 1, (y * solved).sum(-1, keepdim=True))
+        key = (solved / product / torch.where(dead, 1, scale)).to(z.dtype)
+        return key, None, dead.squeeze(-1) | ~torch.isfinite(key).all(-1)

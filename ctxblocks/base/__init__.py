@@ -1,0 +1,1 @@
+"""What everything stands on: errors and their words, checks of arguments, memory, threads."""

@@ -1,0 +1,180 @@
+"""Blocks with skips: residual blocks with every usual placement of norms, and parallel blocks [Def. B.1, App. C]."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ctxblocks.base.errors import ArgumentError, ShapeError
+from ctxblocks.blocks.block import ContextualBlock
+from ctxblocks.blocks.layer import ContextualLayer
+from ctxblocks.blocks.networks import Network
+from ctxblocks.blocks.read import Read
+from ctxblocks.blocks.update import one_of
+
+Norm = Callable[[int], nn.Module]
+Placement = Literal["none", "pre", "post", "sandwich"]
+_NORMS = {
+    "none": (),
+    "pre": ("enter", "read"),
+    "post": ("read", "output"),
+    "sandwich": ("enter", "mixed", "read", "output"),
+}
+
+
+class _SkipBlock(ContextualBlock):
+    """A block that adds the query to what its layer gives, so that the layer itself may not."""
+
+    def __init__(self, layer: ContextualLayer, network: Network, norms: tuple[str, ...], norm_class: Norm) -> None:
+        super().__init__(layer, network)
+        if layer.has_skip:
+            raise ArgumentError(
+                f"layer: got {type(layer).__name__} with a skip of its own, needs one without, since "
+                f"{type(self).__name__} adds it; build the layer with skip=False, or use PlainBlock"
+            )
+        if "enter" in norms and layer.context_width != layer.width:
+            raise ShapeError(
+                f"layer: got context_width {layer.context_width} beside width {layer.width}, needs them equal where one norm "
+                f"precedes both; use norm='none' or norm='post'"
+            )
+        self.norms = nn.ModuleDict({name: norm_class(layer.width) for name in norms})
+
+    def _norm(self, name: str, x: Tensor) -> Tensor:
+        if name not in self.norms:
+            return x
+        normed: Tensor = self.norms[name](x)
+        return normed
+
+    def enter(
+        self,
+        tokens: Tensor,  # (…, d)
+    ) -> Tensor:  # (…, d)
+        """`N₀ t`, where there is such a norm."""
+        return self._norm("enter", tokens)
+
+
+class ResidualBlock(_SkipBlock):
+    """`r + W' g(W z + b) + b'` with a skip around layer and network [Def. B.1, Thm. B.2, App. C].
+
+    =============  ================================  ==================  =========================
+    `norm`         bypass `r`                        read `z`            output
+    =============  ================================  ==================  =========================
+    `"none"`       `x + A(C, x)`                     `r`                 `r + network(z)`
+    `"pre"`        `x + A(N₀C, N₀x)`                 `N₁r`               `r + network(z)`
+    `"post"`       `N₁(x + A(C, x))`                 `r`                 `N₂(r + network(z))`
+    `"sandwich"`   `x + N_s A(N₀C, N₀x)`             `N₁r`               `r + N₂ network(z)`
+    =============  ================================  ==================  =========================
+
+    A merged update may leave an `output_bias (d,)` after `N₂`.
+
+    Args:
+        layer: `A(C, x)`, without a skip of its own.
+        network: reads `z`.
+        norm: where the norms stand.
+        norm_class: builds a norm from a width: `torch.nn.LayerNorm`, `torch.nn.RMSNorm`, …
+    """
+
+    output_bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        layer: ContextualLayer,
+        network: Network,
+        norm: Placement = "none",
+        norm_class: Norm = nn.LayerNorm,
+    ) -> None:
+        one_of("norm", norm, _NORMS)
+        super().__init__(layer, network, _NORMS[norm], norm_class)
+        self.norm = norm
+        self.places = ("output-bias", "post-norm") if norm == "sandwich" else ("output-bias", "last-layer")
+        self.register_parameter("output_bias", None)
+
+    def kind(self) -> str:
+        """`ResidualBlock(norm=…)`."""
+        return f"ResidualBlock(norm={self.norm!r})"
+
+    def split(
+        self,
+        query: Tensor,  # (…, d)
+        mixed: Tensor,  # (…, d)
+    ) -> Read:
+        """`z` and `r` as in the table above."""
+        stream = query + self._norm("mixed", mixed)
+        read = self._norm("read", stream)
+        return Read(read, read if self.norm == "post" else stream)
+
+    def join(
+        self,
+        bypass: Tensor | None,  # (…, d)
+        output: Tensor,  # (…, d)
+    ) -> Tensor:  # (…, d)
+        """`r + N₂(output)` in a sandwich (with the output bias that a merged update leaves), else `N₂(r + output)`."""
+        assert bypass is not None
+        if self.norm != "sandwich":
+            return self._norm("output", bypass + output)
+        joined = bypass + self._norm("output", output)
+        return joined if self.output_bias is None else joined + self.output_bias
+
+    def normalized(self, output: Tensor) -> Tensor:  # (…, d) -> (…, d)
+        """`n̂`: the output under the norm `N₂` with scale 1 and bias 0."""
+        if self.norm != "sandwich":
+            return super().normalized(output)
+        norm = self.norms["output"]
+        plain = {name: torch.full_like(p, float(name == "weight")) for name, p in norm.named_parameters()}
+        if "weight" not in plain:
+            raise ArgumentError(
+                f"place: got 'post-norm' with {type(norm).__name__}, which has no weight, needs a norm with a scale; "
+                f"use place='output-bias'"
+            )
+        normed: Tensor = torch.func.functional_call(norm, plain, (output,))
+        return normed
+
+    def scale_output(self, change: Tensor | None) -> None:
+        """`w ← w + change` for the weight `w` of `N₂`, in place."""
+        if self.norm != "sandwich" or change is None:
+            super().scale_output(change)
+            return
+        weight = self.norms["output"].get_parameter("weight")
+        with torch.no_grad():
+            weight.add_(change)
+
+    def add_output_bias(self, shift: Tensor) -> None:
+        """Add the shift where the bypass joins: after `N₂` in a sandwich, else in the network's output bias."""
+        if self.norm != "sandwich":
+            super().add_output_bias(shift)
+            return
+        bias = shift.detach().clone() if self.output_bias is None else (self.output_bias + shift).detach()
+        self.output_bias = nn.Parameter(bias)
+
+
+class ParallelBlock(_SkipBlock):
+    """`x + A(N₀C, N₀x) + network(N₁x)`: the network reads no context, so `ΔW = 0` and all of it is the bypass shift.
+
+    Args:
+        layer: `A(C, x)`, without a skip of its own.
+        network: reads `N₁x`.
+        norm_class: builds a norm from a width.
+    """
+
+    reads_context = False
+
+    def __init__(self, layer: ContextualLayer, network: Network, norm_class: Norm = nn.LayerNorm) -> None:
+        super().__init__(layer, network, ("enter", "read"), norm_class)
+
+    def split(
+        self,
+        query: Tensor,  # (…, d)
+        mixed: Tensor,  # (…, d)
+    ) -> Read:
+        """`z = N₁x` and `r = x + A(N₀C, N₀x)`."""
+        return Read(self._norm("read", query), query + mixed)
+
+    def join(
+        self,
+        bypass: Tensor | None,  # (…, d)
+        output: Tensor,  # (…, d)
+    ) -> Tensor:  # (…, d)
+        """`r + output`."""
+        assert bypass is not None
+        return bypass + output

@@ -1,0 +1,248 @@
+"""How far an output may be off: the block itself, in float64, is the measure.
+
+A Lipschitz constant on top of the readers' bound would forget the bypass and its rounding, and in bfloat16 be so loose
+that no update at all passes. So the bound on the pre-activations is sent through the rest of the block as noise.
+"""
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ctxblocks.algebra.operator import ContextOperator
+from ctxblocks.blocks.block import ContextualBlock
+from ctxblocks.blocks.mixture import MixtureOfExperts
+from ctxblocks.blocks.read import Read
+from ctxblocks.blocks.sites import complete_at
+from ctxblocks.blocks.update import ImplicitUpdate
+from ctxblocks.exactness.tolerance import DRAWS, SPREAD, Comparison, precision, reader_bound, round_off
+
+
+@dataclasses.dataclass(frozen=True)
+class Transferred:
+    """One use of Theorem 2.2.
+
+    Attributes:
+        query: `x (…, d)`.
+        base: what the site reads without the part removed.
+        full: what it reads with it.
+        update: from the one to the other.
+    """
+
+    query: Tensor
+    base: Read
+    full: Read
+    update: ImplicitUpdate
+
+    def double(self) -> "Transferred":
+        """All of it in float64, as stored."""
+        op, up = self.update.operator, self.update
+        operator = ContextOperator(op.direction.double(), op.key.double(), _double(op.offset))
+        update = dataclasses.replace(up, operator=operator, shift=_double(up.shift), carrier=_double(up.carrier))
+        return Transferred(self.query.double(), _double_read(self.base), _double_read(self.full), update)
+
+
+def _double(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.double()
+
+
+def _double_read(read: Read) -> Read:
+    return Read(read.z.double(), _double(read.bypass))
+
+
+@contextlib.contextmanager
+def adding(noise: Mapping[str, Tensor], readers: Mapping[str, nn.Linear]) -> Iterator[None]:
+    """Within it, every reader's output has its noise added."""
+
+    def adds(added: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
+        return lambda module, inputs, output: output + added
+
+    handles = [reader.register_forward_hook(adds(noise[name])) for name, reader in readers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Measure:
+    """The output tolerance of one block: theory, "How equal is equal".
+
+    `3 ×` the largest `|f₆₄(p + Bξ, r + Jξ') − f₆₄(p, r)|` over 8 Gaussian draws, `+ 3 ×` the direct run's own error against
+    float64 at the same reads, `+ 4u max|out|`, each of them the largest over the entries of an output row. `f₆₄(p, r)` is the
+    rest of the block as a function of the readers' pre-activations `p` and the bypass `r`, `B` the readers' bound at `c = 1`,
+    and `J = u(|r| + |r'| + |Δb'|)`.
+
+    At the site `"out-proj"` the one reader is the layer's projection, `f₆₄` all that follows it, and there is no `r`. A shift
+    carried by the last dense layer or by the post-norm's scale is multiplied by what the network computes there, so there the
+    draws are also taken around the run with the update in place, and the last layer's `m` products join `J`.
+
+    Where a mixture's router is near a tie, rounding may choose other experts, and no bound holds. Router logits are
+    measured as outputs are; a row counts unless the choices differ and the smallest gap between a chosen and another
+    logit is within the two logits' tolerances. Draws with another choice are left out, and a row without draws too.
+
+    Args:
+        block: the block, in the dtype under test.
+        seed: of the draws.
+    """
+
+    def __init__(self, block: ContextualBlock, seed: int = 0) -> None:
+        self.block = block
+        self.exact = copy.deepcopy(block).double()
+        self._generator = torch.Generator().manual_seed(seed)
+
+    @torch.no_grad()
+    def outputs(
+        self,
+        used: Transferred,
+        got: Tensor,  # (…, d), with the update in place
+        wanted: Tensor,  # (…, d), the direct run
+        without: Tensor | None = None,  # (…, d), the reduced run without the update
+        off: Tensor | None = None,  # (…, d)
+    ) -> Comparison:
+        """Compare the run with the update to the direct one.
+
+        With `without`, also give the scale of relative errors. `off` is what the read itself may be off by beyond the
+        readers' bound, as after a chain of operators.
+        """
+        exact = used.double()
+        noise = self._noise(used, off)
+        jitter = self._jitter(used)
+        clean, clean_logits = self._direct(exact, None, None)
+        moved, logits = self._direct(exact, noise, jitter)
+        change = (moved - clean).abs().amax(-1)  # (8, …)
+        if used.update.shift is not None and used.update.place != "output-bias":
+            change = torch.maximum(change, self._updated_change(exact, noise))
+        alike, counted = self._choices(used, clean_logits, logits)
+        spread = torch.where(alike, change, 0).amax(0)
+        direct = complete_at(used.update.site, self.block, used.query, used.full)  # not the layer's next answer
+        own = (direct.double() - clean).abs().amax(-1)
+        unit = round_off(wanted.dtype)
+        tolerance = SPREAD * (spread + own) + 4 * unit * wanted.double().abs().amax(-1)
+        scale = None if without is None else self.scale(used, wanted, without)
+        return Comparison((got.double() - wanted.double()).abs().amax(-1), tolerance, counted, scale)
+
+    def scale(self, used: Transferred, wanted: Tensor, without: Tensor) -> Tensor:  # (…)
+        """`max(‖out‖, ‖out without update‖, ‖W_down‖‖W‖‖z‖)`, what an error is relative to."""
+        network = self.exact.network
+        readers = torch.cat([reader.weight for reader in network.readers.values()])
+        down = torch.cat([m.weight for name, m in network.named_modules() if _is_last(name, m)], dim=-1)
+        through = torch.linalg.matrix_norm(down, 2) * torch.linalg.matrix_norm(readers, 2)
+        lengths = [
+            wanted.double().norm(dim=-1),
+            without.double().norm(dim=-1),
+            through * used.base.z.double().norm(dim=-1),
+        ]
+        return torch.stack(lengths).amax(0)
+
+    def _noise(self, used: Transferred, off: Tensor | None) -> dict[str, Tensor]:  # (8, …, m) each
+        noise = {}
+        for name, reader in self.exact.readers(used.update.site).items():
+            bound = reader_bound(reader, used.base.z, used.full.z, used.update.operator)
+            bound = bound if off is None else bound + off @ reader.weight.abs().mT
+            noise[name] = bound * self._gaussian(bound)
+        return noise
+
+    def _gaussian(self, like: Tensor) -> Tensor:  # (…) -> (8, …)
+        drawn = torch.randn((DRAWS, *like.shape), generator=self._generator, dtype=torch.float64)
+        return drawn.to(like.device)
+
+    def _jitter(self, used: Transferred) -> Tensor | None:  # (8, …, d)
+        update = used.update
+        if used.base.bypass is None or used.full.bypass is None or update.shift is None:
+            return None
+        unit = precision(update.shift.dtype, update.shift.device)
+        terms = update.carrier.shape[-1] if update.place == "last-layer" and update.carrier is not None else 0
+        still = unit.product * (used.base.bypass.double().abs() + used.full.bypass.double().abs())
+        bound = still + unit.of_dot(terms) * update.shift.double().abs()
+        return bound * self._gaussian(bound)
+
+    def _direct(
+        self, exact: Transferred, noise: dict[str, Tensor] | None, jitter: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:  # (8, …, d), (8, …, experts); without noise no axis of draws
+        """`f₆₄` at the full read, with noise if given, and the router's logits there."""
+        site, read = exact.update.site, exact.full
+        if noise is None:
+            return self._run(exact.query, read, exact.update, None)
+        bypass = read.bypass if read.bypass is None or jitter is None else read.bypass + jitter
+        with adding(noise, self.exact.readers(site)):
+            return self._run(
+                _draws(exact.query),
+                Read(_draws(read.z), bypass if jitter is not None else _some(read.bypass)),
+                exact.update,
+                None,
+            )
+
+    def _run(
+        self, query: Tensor, read: Read, update: ImplicitUpdate, applied: ImplicitUpdate | None
+    ) -> tuple[Tensor, Tensor | None]:
+        output = complete_at(update.site, self.exact, query, read, applied)
+        network = self.exact.network
+        if not isinstance(network, MixtureOfExperts):
+            return output, None
+        return output, network.router(network_read(self.exact, query, read, update, applied))
+
+    def _updated_change(self, exact: Transferred, noise: dict[str, Tensor]) -> Tensor:  # (8, …)
+        """What the noise changes around the run with the update in place."""
+        calm, _ = self._run(exact.query, exact.base, exact.update, exact.update)
+        with adding(noise, self.exact.readers(exact.update.site)):
+            wide = Read(_draws(exact.base.z), _some(exact.base.bypass))
+            moved, _ = self._run(_draws(exact.query), wide, exact.update, exact.update)
+        return (moved - calm).abs().amax(-1)
+
+    def _choices(
+        self, used: Transferred, clean: Tensor | None, noisy: Tensor | None
+    ) -> tuple[Tensor, Tensor]:  # (8, …) bool, (…) bool
+        """Which draws choose the experts of the clean run, and which rows count."""
+        network = self.block.network
+        if clean is None or noisy is None or not isinstance(network, MixtureOfExperts):
+            shape = used.full.z.shape[:-1]
+            return torch.ones(shape, dtype=torch.bool), torch.ones(shape, dtype=torch.bool)
+        sets = chosen_sets(clean, network.active)
+        alike = (chosen_sets(noisy, network.active) == sets).all(-1)
+        direct = network_read(self.block, used.query, used.full, used.update, None)
+        patched = network_read(self.block, used.query, used.base, used.update, used.update)
+        flipped = [(network.chosen(z).sort(-1).values != sets).any(-1) for z in (direct, patched)]
+        own = (network.router(direct).double() - clean).abs().amax(-1)
+        off = SPREAD * ((noisy - clean).abs().amax((0, -1)) + own) + 4 * round_off(direct.dtype) * clean.abs().amax(-1)
+        near_tie = (flipped[0] | flipped[1]) & (gap(clean, network.active) <= 2 * off)
+        return alike, alike.any(0) & ~near_tie
+
+
+def _draws(value: Tensor) -> Tensor:  # (…, d) -> (8, …, d)
+    return value.expand(DRAWS, *value.shape)
+
+
+def _some(value: Tensor | None) -> Tensor | None:
+    return None if value is None else _draws(value)
+
+
+def _is_last(name: str, module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) and name.split(".")[-1] == "down"
+
+
+def network_read(
+    block: ContextualBlock, query: Tensor, read: Read, update: ImplicitUpdate, applied: ImplicitUpdate | None
+) -> Tensor:  # (…, d)
+    """What the network's readers are given, with an update in place where `applied`."""
+    z = read.z if applied is None else applied.operator.apply(read.z)
+    if update.site == "network":
+        return z
+    layer = block.projected_layer()
+    return block.split(query, layer.finish(block.enter(query), layer.projection(z))).z
+
+
+def chosen_sets(logits: Tensor, active: int) -> Tensor:  # (…, experts) -> (…, active)
+    """The indices of the `active` largest logits, in increasing order."""
+    return logits.topk(active, dim=-1).indices.sort(-1).values
+
+
+def gap(logits: Tensor, active: int) -> Tensor:  # (…, experts) -> (…)
+    """From the smallest logit chosen to the largest that is not; infinite where all are chosen."""
+    ordered = logits.sort(-1, descending=True).values
+    if active == logits.shape[-1]:
+        return torch.full_like(ordered[..., 0], torch.inf)
+    return ordered[..., active - 1] - ordered[..., active]

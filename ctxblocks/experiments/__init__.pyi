@@ -1,0 +1,9 @@
+from .claims import Claim as Claim
+from .metrics import Metrics as Metrics
+from .presets import Configuration as Configuration
+from .presets import ModelConfig as ModelConfig
+from .presets import preset as preset
+from .record import Record as Record
+from .run import reproduce as reproduce
+from .tasks import Prompts as Prompts
+from .tasks import linear_prompts as linear_prompts

@@ -1,0 +1,1 @@
+"""What plugins announce, how they are found and loaded, and what clashes."""

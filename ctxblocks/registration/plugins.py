@@ -1,0 +1,208 @@
+"""Plugins one at a time: finding what is installed, importing it, and reading its hooks."""
+
+import importlib.metadata
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+import pluggy
+
+from ctxblocks.base.errors import PluginError
+from ctxblocks.base.messages import closest, listed
+from ctxblocks.registration import hooks as _hookspecs
+from ctxblocks.registration.families import FamilySpec
+from ctxblocks.registration.observers import ObserverSpec
+from ctxblocks.registration.probes import Probe
+from ctxblocks.registration.specs import PROJECT, LayerSpec, Traits
+from ctxblocks.registration.tasks import TaskSpec
+
+BLOCK = "CTXBLOCKS_BLOCK"
+PREFIX = f"{PROJECT}_"
+HOOKS = tuple(sorted(name for name in vars(_hookspecs) if name.startswith(PREFIX)))
+
+
+@attrs.frozen
+class Plugin:
+    """A plugin that loaded: its name, the object that holds its hooks, and what they returned."""
+
+    name: str
+    source: object
+    layers: tuple[LayerSpec, ...] = ()
+    families: tuple[FamilySpec, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    tasks: tuple[TaskSpec, ...] = ()
+    observers: tuple[ObserverSpec, ...] = ()
+
+
+Offers = dict[str, list[tuple[str, Any]]]
+KINDS: Mapping[str, tuple[type[Any], str]] = {
+    "layers": (LayerSpec, "ctxblocks.LayerSpec(name=…, summary=…, config=…, build=…)"),
+    "families": (FamilySpec, "ctxblocks.FamilySpec(name=…, models=…, layers=…, blocks=…)"),
+    "probes": (Probe, "ctxblocks.Probe(name=…, summary=…, measure=…)"),
+    "tasks": (TaskSpec, "ctxblocks.TaskSpec(name=…, summary=…, config=…, sample=…, baselines=…)"),
+    "observers": (ObserverSpec, "ctxblocks.ObserverSpec(name=…, summary=…, open=…)"),
+}
+"""What the hook of each kind, `ctxblocks_<kind>`, returns a list of, and how that is built."""
+SINGULAR = {"layers": "layer", "families": "family", "probes": "probe", "tasks": "task", "observers": "observer"}
+
+
+def installed() -> dict[str, list[importlib.metadata.EntryPoint]]:
+    """Every entry point of the group, by `distribution:entry-point`; two under one name are a fault."""
+    found: dict[str, list[importlib.metadata.EntryPoint]] = {}
+    for entry in importlib.metadata.entry_points(group=PROJECT):
+        distribution = entry.dist.name if entry.dist is not None else "unknown"
+        found.setdefault(f"{distribution}:{entry.name}", []).append(entry)
+    return dict(sorted(found.items()))
+
+
+def load(name: str, entries: list[importlib.metadata.EntryPoint]) -> Plugin:
+    """Import an installed plugin and read its hooks; whatever its import raises passes through."""
+    if len(entries) > 1:
+        raise PluginError(
+            f"plugin {name!r}: its distribution announces this entry point {len(entries)} times "
+            f"({', '.join(entry.value for entry in entries)}), needs one; give each a name of its own"
+        )
+    return read(name, entries[0].load())
+
+
+def read(name: str, source: object) -> Plugin:
+    """Check the hooks of one plugin and call them, without touching any other.
+
+    Raises:
+        PluginError: a hook is unknown, unmarked or takes arguments, or returned something else than it should.
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(_hookspecs)
+    try:
+        manager.register(source, name)
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"plugin {name!r}: {' '.join(str(error).split())}; hooks take no argument") from error
+    callers = manager.get_hookcallers(source) or []
+    _check_hooks(name, source, callers)
+    found = {kind: _read_hook(name, kind, getattr(manager.hook, PREFIX + kind)) for kind in KINDS}
+    for spec in found["layers"]:
+        _check_claims(name, spec)
+    return Plugin(name, source, **found)
+
+
+def offers(plugins: Mapping[str, Plugin], kind: str, names: Callable[[Any], Collection[str]]) -> Offers:
+    """Who provides what of one kind: `(plugin, spec)` pairs by each of the spec's names, all sorted."""
+    pairs = [
+        (name, plugin.name, spec)
+        for _, plugin in sorted(plugins.items())
+        for spec in getattr(plugin, kind)
+        for name in names(spec)
+    ]
+    found: Offers = {}
+    for name, provider, spec in sorted(pairs, key=lambda pair: pair[0]):
+        found.setdefault(name, []).append((provider, spec))
+    return found
+
+
+def only_offer(what: str, found: list[tuple[str, Any]]) -> Any:
+    """The one spec that there is, None where there is none.
+
+    Raises:
+        PluginError: two plugins provide it.
+    """
+    if len(found) > 1:
+        names = " and ".join(repr(plugin) for plugin, _ in found)
+        raise PluginError(f"{what}: the plugins {names} both provide it; leave one out with {BLOCK}")
+    return found[0][1] if found else None
+
+
+def only_offers(found: Offers) -> Mapping[str, Any]:
+    """The specs of all names that exactly one plugin provides, read-only."""
+    return MappingProxyType({name: pairs[0][1] for name, pairs in found.items() if len(pairs) == 1})
+
+
+def blocked(block: str, known: Collection[str]) -> tuple[str, ...]:
+    """The installed plugins that a list such as `my-package:ema, rnn` names, each in full or by its entry point."""
+    chosen: set[str] = set()
+    for asked in filter(None, (part.strip() for part in block.split(","))):
+        matches = {name for name in known if asked in (name, entry_point(name))}
+        if not matches:
+            raise PluginError(
+                f"{BLOCK}: got {asked!r}, needs names of installed plugins: {listed(known)}{closest(asked, known)}"
+            )
+        chosen |= matches
+    return tuple(sorted(chosen))
+
+
+def bears(plugin: str, layer: str) -> bool:
+    """Whether a layer's name is, or holds as whole words, the name of the plugin's entry point."""
+    entry = entry_point(plugin).lower().replace("_", "-")
+    return f"-{entry}-" in f"-{layer}-"
+
+
+def entry_point(plugin: str) -> str:
+    """`ema` of `my-package:ema`."""
+    return plugin.rpartition(":")[2]
+
+
+def _check_hooks(name: str, source: object, callers: list[pluggy.HookCaller]) -> None:
+    """Refuse hooks of unknown names, functions that look like hooks and lack the marker, and plugins without a hook."""
+    marked = {caller.name for caller in callers}
+    for caller in callers:
+        if not caller.has_spec() and not all(found.optionalhook for found in caller.get_hookimpls()):
+            raise PluginError(
+                f"plugin {name!r}: got a hook named {caller.name!r}, needs one of {', '.join(HOOKS)}"
+                f"{closest(caller.name, HOOKS)}"
+            )
+    for attribute in dir(source):
+        if attribute.startswith(PREFIX) and attribute not in marked and inspect.isroutine(getattr(source, attribute)):
+            raise PluginError(
+                f"plugin {name!r}: its function {attribute!r} is named like a hook and is not marked as one; "
+                f"put @ctxblocks.hookimpl on it if it is one of {', '.join(HOOKS)}, else give it another name"
+            )
+    if not marked:
+        raise PluginError(
+            f"plugin {name!r}: got {source!r} without a hook, needs at least one of {', '.join(HOOKS)}, "
+            f"a function marked with @ctxblocks.hookimpl"
+        )
+
+
+def _read_hook(name: str, kind: str, caller: pluggy.HookCaller) -> tuple[Any, ...]:
+    """Call one hook of a plugin, if it has it, and refuse what is not a list (or tuple) of its value objects."""
+    wanted, how = KINDS[kind]
+    specs: list[Any] = []
+    for found in caller.get_hookimpls():
+        result = found.function()
+        if not isinstance(result, list | tuple):
+            raise PluginError(
+                f"plugin {name!r}: its hook {PREFIX}{kind} returned {result!r}, needs a list of {wanted.__name__}"
+            )
+        for spec in result:
+            if not isinstance(spec, wanted):
+                raise PluginError(
+                    f"plugin {name!r}: its hook {PREFIX}{kind} returned a list that holds {spec!r}, "
+                    f"needs {wanted.__name__} objects only; wrap it as {how}"
+                )
+        specs.extend(result)
+    _check_unique(name, SINGULAR[kind], [spec.name for spec in specs])
+    return tuple(specs)
+
+
+def _check_unique(name: str, what: str, provided: list[str]) -> None:
+    twice = sorted({one for one in provided if provided.count(one) > 1})
+    if twice:
+        raise PluginError(
+            f"plugin {name!r}: provides the {what} {twice[0]!r} twice, needs one; rename or drop the other"
+        )
+
+
+def _check_claims(name: str, spec: LayerSpec) -> None:
+    """Refuse examples of another class than the configuration's, and claims that are not `Traits`."""
+    for example in spec.examples:
+        if not isinstance(example, spec.config):
+            raise PluginError(
+                f"plugin {name!r}: layer {spec.name!r} has the example {example!r}, needs a {spec.config.__name__}"
+            )
+        claims = spec.traits(example)
+        if not isinstance(claims, Traits):
+            raise PluginError(
+                f"plugin {name!r}: traits of layer {spec.name!r} returned {claims!r} for {example!r}, "
+                f"needs ctxblocks.Traits(…)"
+            )

@@ -1,0 +1,81 @@
+"""Corollary 2.6.1: one update per generated token stands for the prompt."""
+
+from collections.abc import Sequence
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from ctxblocks.algebra.solvers import LeastNorm, Solver
+from ctxblocks.base.checks import check_tokens
+from ctxblocks.base.errors import ShapeError
+from ctxblocks.blocks.block import ContextualBlock
+from ctxblocks.blocks.read import Read
+from ctxblocks.blocks.stack import Stack
+from ctxblocks.blocks.update import ImplicitUpdate
+from ctxblocks.theorems.plan import Block, Plan, blocks_of, check_problem, read_in, solvers_of
+
+
+@overload
+def transfer_generation(
+    block: ContextualBlock, prompt: Tensor, response: Tensor, *, solver: Solver = ..., check: bool = ...
+) -> ImplicitUpdate: ...
+@overload
+def transfer_generation(
+    block: Stack, prompt: Tensor, response: Tensor, *, solver: Solver | Sequence[Solver] = ..., check: bool = ...
+) -> list[ImplicitUpdate]: ...
+def transfer_generation(
+    block: Block,
+    prompt: Tensor,  # (…, p ≥ 1, d)
+    response: Tensor,  # (…, t ≥ 1, d)
+    *,
+    solver: Solver | Sequence[Solver] = LeastNorm(),
+    check: bool = True,
+) -> ImplicitUpdate | list[ImplicitUpdate]:
+    """Updates `ΔW_j(U)` that let a model without the prompt `U` predict every token of its response [Cor. 2.6.1, Eq. 3–5].
+
+    Update `j = 0 … t − 1`, on the last batch axis, serves the prediction of `r_{j+1}`. For `j = 0` the query is the prompt's
+    last token and all before it is removed; for `j ≥ 1` the query is `r_j`, `r_1 … r_{j−1}` stay and the prompt is removed:
+    `block(r_j, response[..., :j − 1, :], update=updates[..., j])` is the output after `U, r_1 … r_j`.
+
+    Args:
+        block: a block, or a `Stack`, which gets one update for each block; the response tokens that stay are not patched.
+        prompt: `U`.
+        response: `r_1 … r_t`; the last one's prediction is the last that is served, so `r_t` itself is not read.
+        solver: which of all exact updates; one, or one for each block.
+        check: whether to look at values.
+
+    Raises:
+        ShapeError: prompt or response are empty, or their batch shapes differ.
+        DegenerateQueryError: a read without the prompt is zero.
+    """
+    plan, steps = Plan(check=check), response.shape[-2] if response.dim() > 1 else 0
+    if prompt.dim() < 2 or prompt.shape[-2] < 1 or steps < 1:
+        raise ShapeError(
+            f"prompt, response: got shapes {tuple(prompt.shape)} and {tuple(response.shape)}, needs at least one token in each"
+        )
+    check_problem(block, prompt[..., -1, :], prompt, plan, "prompt")
+    check_tokens("response", response, prompt[..., -1, :], prompt.shape[-1])
+    first = prompt.shape[-2] - 1
+    tokens = read_in(block, torch.cat([prompt, response[..., :-1, :]], dim=-2))  # (…, p + t − 1, d)
+    patched, kept, updates = tokens[..., first:, :], tokens[..., first + 1 :, :], []  # (…, t, d), (…, t − 1, d)
+    for each, one in zip(blocks_of(block), solvers_of(block, solver), strict=True):
+        full, base = each.contextualize_tokens(tokens), _response_reads(each, patched, kept)
+        chosen = Read(full.z[..., first:, :], None if full.bypass is None else full.bypass[..., first:, :])
+        updates.append(plan.update(each, one, base, chosen))
+        tokens, patched, kept = each.complete(full), each.complete(base, updates[-1]), each.sequence(kept)
+    return updates if isinstance(block, Stack) else updates[0]
+
+
+def _response_reads(
+    block: ContextualBlock,
+    patched: Tensor,  # (…, t, d): the prompt's last token, then r_1 … r_{t−1}
+    kept: Tensor,  # (…, t − 1, d): r_1 … r_{t−1}, not patched
+) -> Read:
+    """The reads of a run without the prompt: the first token alone, `r_j` after `r_1 … r_{j−1}`."""
+    alone = block.contextualize(patched[..., 0, :], kept[..., :0, :])
+    parts = [Read(alone.z.unsqueeze(-2), None if alone.bypass is None else alone.bypass.unsqueeze(-2))]
+    if kept.shape[-2]:
+        parts.append(block.contextualize_causal(patched[..., 1:, :], kept[..., :-1, :]))
+    bypasses = [part.bypass for part in parts if part.bypass is not None]
+    return Read(torch.cat([part.z for part in parts], dim=-2), torch.cat(bypasses, dim=-2) if bypasses else None)

@@ -1,0 +1,152 @@
+"""The delta rule: a state that each token corrects at its own key."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ctxblocks import ProjectedLayer
+from ctxblocks_linear_attention.config import DeltaRuleConfig
+from ctxblocks_linear_attention.running import join_heads, running_sum, split_heads, widen
+from ctxblocks_linear_attention.wy import Steps, backward_weights, delta_scan, delta_scan_one
+
+_UNIT_EPS = 1e-6  # added to the squared lengths of queries and keys, as Qwen3-Next does
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x * torch.rsqrt((x * x).sum(-1, keepdim=True) + _UNIT_EPS)
+
+
+class DeltaRule(ProjectedLayer):
+    """`A(C, x) = W_o [S q]` of each head, where `S` has taken every token of the context and then the query itself.
+
+    A token with key `k`, value `v`, rate `β` and gate `α` takes the state from `S` to `α S (I − β k kᵀ) + β v kᵀ`.
+    Queries and keys have unit length and `q` the scale `1/√e`; `β = sigmoid(b·c)`; without gate `α = 1`, else
+    `α = exp(−exp(a) softplus(g·c + t))`.
+
+    Sources: Yang et al. 2024, DeltaNet (arXiv 2406.06484) and gated DeltaNet (arXiv 2412.06464); Qwen3-Next.
+
+    Args:
+        config: see `DeltaRuleConfig`.
+    """
+
+    chunk: int = 64
+    """Tokens in one triangular system."""
+    running_chunk: int = 32
+    """Tokens in one product of the running sums of `suffixes`."""
+
+    def __init__(self, config: DeltaRuleConfig) -> None:
+        super().__init__(config.width)
+        self.config = config
+        self.heads, self.head_width = config.head_shape
+        inner = self.heads * self.head_width
+        self.query = nn.Linear(config.width, inner, bias=config.bias)
+        self.key = nn.Linear(config.width, inner, bias=config.bias)
+        self.value = nn.Linear(config.width, inner, bias=config.bias)
+        self.rate = nn.Linear(config.width, self.heads, bias=config.bias)
+        self.gate = nn.Linear(config.width, self.heads) if config.gated else None
+        if self.gate is not None:
+            nn.init.constant_(self.gate.bias, -3.0)  # α starts at about 0.95
+        self.log_decay = nn.Parameter(torch.zeros(self.heads)) if config.gated else None
+        self.projection = nn.Linear(inner, config.width, bias=config.bias)
+
+    def mix(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, heads·e)
+        """The heads' outputs, side by side: the query is carried back through the context."""
+        q, own = self._read(query.unsqueeze(-2))
+        steps = self._steps(context)
+        weights = backward_weights(q, steps, self.chunk)  # (…, heads, n, 1)
+        return self._output(weights.transpose(-2, -1) @ steps.v + own, query.dtype).squeeze(-2)
+
+    def sequence(
+        self,
+        tokens: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n, d)
+        """The ordinary forward pass: a triangular system for each chunk of tokens, the state carried between them."""
+        self.check_sequence(tokens)
+        read = delta_scan(self._queries(tokens), self._steps(tokens), self.chunk)
+        return self._project(self._output(read, tokens.dtype))
+
+    def causal(
+        self,
+        queries: Tensor,  # (…, n + 1, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`A(C_i, q_i)`: the state after token `i`, read where the query's own step has moved its reading to."""
+        self.check_causal(queries, context)
+        q, own = self._read(queries)
+        read = delta_scan(q[..., 1:, :], self._steps(context), self.chunk)
+        return self._project(self._output(F.pad(read, (0, 0, 1, 0)) + own, queries.dtype))
+
+    def prefixes(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`A(C_i, x)`: as `causal`, with the one reading of the one query."""
+        self.check_call(query, context)
+        q, own = self._read(query.unsqueeze(-2))
+        read = delta_scan_one(q, self._steps(context), self.chunk)
+        return self._project(self._output(F.pad(read, (0, 0, 1, 0)) + own, query.dtype))
+
+    def suffixes(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`A(c_{i+1} … c_n, x)`: a token's weight depends only on those after it, so sums from the end give all."""
+        self.check_call(query, context)
+        q, own = self._read(query.unsqueeze(-2))
+        steps = self._steps(context)
+        parts = backward_weights(q, steps, self.chunk) * steps.v
+        read = running_sum(parts.flip(-2), None, self.running_chunk, own).flip(-2)
+        return self._project(self._output(torch.cat([read, own], dim=-2), query.dtype))
+
+    def state_size(self, tokens: int) -> int:
+        """The matrix of each head."""
+        self.check_state_size(tokens)
+        return self.heads * self.head_width**2
+
+    def _project(self, mixed: Tensor) -> Tensor:  # (…, heads·e) -> (…, d)
+        output: Tensor = self.projection(mixed)
+        return output
+
+    def _queries(
+        self,
+        tokens: Tensor,  # (…, r, d)
+    ) -> Tensor:  # (…, heads, r, e)
+        scale: float = self.head_width**-0.5
+        return scale * _unit(split_heads(widen(self.query(tokens)), self.heads))
+
+    def _steps(
+        self,
+        tokens: Tensor,  # (…, n, d)
+    ) -> Steps:
+        """What each token does to the state."""
+        k = _unit(split_heads(widen(self.key(tokens)), self.heads))
+        v = split_heads(widen(self.value(tokens)), self.heads)
+        rate = torch.sigmoid(split_heads(widen(self.rate(tokens)), self.heads))
+        if self.gate is None or self.log_decay is None:
+            return Steps(k, v, rate, None)
+        wanted = split_heads(F.softplus(widen(self.gate(tokens))), self.heads)
+        return Steps(k, v, rate, -torch.exp(widen(self.log_decay))[:, None, None] * wanted)
+
+    def _read(
+        self,
+        queries: Tensor,  # (…, r, d)
+    ) -> tuple[Tensor, Tensor]:  # (…, heads, r, e), (…, heads, r, e)
+        """The reading `α_x (q − β_x k_x (k_xᵀq))` of the state before the query's own step, and `β_x v_x (k_xᵀq)`."""
+        q = self._queries(queries)
+        own = self._steps(queries)
+        weight = own.rate * (own.k * q).sum(-1, keepdim=True)
+        moved = q - weight * own.k
+        return moved if own.log_gate is None else torch.exp(own.log_gate) * moved, weight * own.v
+
+    def _output(
+        self,
+        totals: Tensor,  # (…, heads, r, e)
+        dtype: torch.dtype,
+    ) -> Tensor:  # (…, r, heads·e)
+        return join_heads(totals).to(dtype)

@@ -1,0 +1,236 @@
+"""Linear attention: tokens weighed by products of features."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ctxblocks import ProjectedLayer
+from ctxblocks_linear_attention.config import LinearAttentionConfig
+from ctxblocks_linear_attention.features import FUNCTIONS
+from ctxblocks_linear_attention.running import (
+    join_heads,
+    linear_scan,
+    powers,
+    running_sum,
+    split_heads,
+    widen,
+)
+
+
+class _Sums(NamedTuple):
+    """What queries read."""
+
+    values: Tensor  # (…, heads, r, e): weighed
+    weights: Tensor | None  # (…, heads, r, 1): their sum, where they are normalised
+
+    def map(self, change: Callable[..., Tensor], *others: "_Sums") -> "_Sums":
+        """The same change to both."""
+        weights = None if self.weights is None else change(self.weights, *(other.weights for other in others))
+        return _Sums(change(self.values, *(other.values for other in others)), weights)
+
+
+class LinearAttention(ProjectedLayer):
+    """`A(C, x) = W_o [Σ_j γ^(n+1−j) (φ(q)·φ(k_j)) v_j + (φ(q)·φ(k_x)) v_x]`, head by head, the query being a token too.
+
+    With `normalize` each head is divided by the sum of its weights, `Σ_j γ^(n+1−j) φ(q)·φ(k_j) + φ(q)·φ(k_x)`. Where
+    that sum is zero, as when no feature of the query meets one of a key, the head's output is zero, and so is its
+    gradient; a sum under `tiny / eps` of the dtype, its terms having lost their digits to underflow, counts as zero.
+
+    Sources: Katharopoulos et al. 2020 (arXiv 2006.16236); decay: Sun et al. 2023, RetNet (arXiv 2307.08621).
+
+    Args:
+        config: see `LinearAttentionConfig`.
+    """
+
+    chunk: int = 128
+    """Tokens in one product of `sequence` and `causal`."""
+    running_chunk: int = 32
+    """Tokens in one product of `prefixes` and `suffixes`."""
+    block: int = 1024
+    """Tokens that `prefixes` works on at a time, so that what a pass holds stays in the cache."""
+
+    def __init__(self, config: LinearAttentionConfig) -> None:
+        super().__init__(config.width)
+        self.config = config
+        self.heads, self.head_width = config.head_shape
+        inner = self.heads * self.head_width
+        self.query = nn.Linear(config.width, inner, bias=config.bias)
+        self.key = nn.Linear(config.width, inner, bias=config.bias)
+        self.value = nn.Linear(config.width, inner, bias=config.bias)
+        self.projection = nn.Linear(inner, config.width, bias=config.bias)
+
+    def mix(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, heads·e)
+        """The heads' outputs, side by side."""
+        q, own = self._read(query.unsqueeze(-2))
+        k, v = self._write(context, self.config.normalize)
+        weights = self._fade_to_query(q @ k.transpose(-2, -1))  # (…, heads, 1, n)
+        return self._output(self._sums(weights @ v).map(torch.add, own), query.dtype).squeeze(-2)
+
+    def sequence(
+        self,
+        tokens: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n, d)
+        """The ordinary forward pass: chunks of tokens, and one matrix for each head carried between them."""
+        self.check_sequence(tokens)
+        k, v = self._write(tokens, self.config.normalize)
+        totals = linear_scan(self._features(self.query(tokens)), k, v, self._log_decay(k), self.chunk)
+        return self._project(self._output(self._sums(totals), tokens.dtype))
+
+    def causal(
+        self,
+        queries: Tensor,  # (…, n + 1, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`A(C_i, q_i)`: what `q_i` reads after token `i`, faded by one step, and its own part."""
+        self.check_causal(queries, context)
+        q, own = self._read(queries)
+        k, v = self._write(context, self.config.normalize)
+        read = linear_scan(self._fade_once(q[..., 1:, :]), k, v, self._log_decay(k), self.chunk)
+        return self._project(self._output(self._sums(F.pad(read, (0, 0, 1, 0))).map(torch.add, own), queries.dtype))
+
+    def prefixes(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`A(C_i, x)`: running sums of `(φ(q)·φ(k_j)) v_j`, block by block."""
+        self.check_call(query, context)
+        q, own = self._read(query.unsqueeze(-2))
+        reading, log_decay = self._fade_once(q).transpose(-2, -1), self._log_decay(q)
+        outputs = [self._project(self._output(own, query.dtype))]
+        total = (
+            own if log_decay is None else own.map(torch.zeros_like)
+        )  # one's own part does not fade: it is added last
+        for start in range(0, context.shape[-2], self.block):
+            read = self._block(context[..., start : start + self.block, :], reading, log_decay, total)
+            total = read.map(lambda part: part[..., -1:, :].clone())
+            rows = read if log_decay is None else read.map(torch.add, own)
+            outputs.append(self._project(self._output(rows, query.dtype)))
+        return torch.cat(outputs, dim=-2)
+
+    def suffixes(
+        self,
+        query: Tensor,  # (…, d)
+        context: Tensor,  # (…, n, d)
+    ) -> Tensor:  # (…, n + 1, d)
+        """`A(c_{i+1} … c_n, x)`: the same parts, each faded by its distance to the query, summed from the end."""
+        self.check_call(query, context)
+        q, own = self._read(query.unsqueeze(-2))
+        k, v = self._write(context, one=False)
+        weights = self._fade_to_query(q @ k.transpose(-2, -1)).transpose(-2, -1)  # (…, heads, n, 1)
+        read = self._running(weights.flip(-2), v.flip(-2), None, own)
+        rows = read.map(lambda part, mine: torch.cat([part.flip(-2), mine], dim=-2), own)
+        return self._project(self._output(rows, query.dtype))
+
+    def state_size(self, tokens: int) -> int:
+        """The sum of `φ(k_j) v_jᵀ` of each head, and where weights are normalised that of `φ(k_j)`."""
+        self.check_state_size(tokens)
+        return self.heads * self.head_width * (self.head_width + int(self.config.normalize))
+
+    def _block(
+        self,
+        tokens: Tensor,  # (…, n, d)
+        reading: Tensor,  # (…, heads, e, 1)
+        log_decay: Tensor | None,  # (heads, 1), float64
+        start: _Sums,  # of one row
+    ) -> _Sums:  # of n rows
+        """What the query reads after each token of a block."""
+        k, v = self._write(tokens, one=False)
+        return self._running(k @ reading, v, log_decay, start)
+
+    def _running(
+        self,
+        weights: Tensor,  # (…, heads, n, 1)
+        v: Tensor,  # (…, heads, n, e)
+        log_decay: Tensor | None,  # (heads, 1), float64
+        start: _Sums,  # of one row
+    ) -> _Sums:  # of n rows
+        """Running sums of weighed values, and of the weights."""
+        weights = (
+            weights.transpose(-2, -3).contiguous().transpose(-2, -3)
+        )  # laid out as v is, so that no product is copied
+        parts = _Sums(weights * v, None if start.weights is None else weights)
+        return parts.map(lambda part, first: running_sum(part, log_decay, self.running_chunk, first), start)
+
+    def _sums(
+        self,
+        read: Tensor,  # (…, heads, r, e or e + 1)
+    ) -> _Sums:
+        """Weighed values, the last of which was a 1 where they are normalised."""
+        return _Sums(read[..., :-1], read[..., -1:]) if self.config.normalize else _Sums(read, None)
+
+    def _project(self, mixed: Tensor) -> Tensor:  # (…, heads·e) -> (…, d)
+        output: Tensor = self.projection(mixed)
+        return output
+
+    def _features(
+        self,
+        x: Tensor,  # (…, n, heads·e)
+    ) -> Tensor:  # (…, heads, n, e)
+        return FUNCTIONS[self.config.features](split_heads(widen(x), self.heads))
+
+    def _write(
+        self,
+        tokens: Tensor,  # (…, n, d)
+        one: bool,
+    ) -> tuple[Tensor, Tensor]:  # (…, heads, n, e), (…, heads, n, e + 1)
+        """`φ(k)` and `v`, with `one` a last entry of 1 that sums the weights."""
+        k = self._features(self.key(tokens))
+        return k, split_heads(widen(self.value(tokens)), self.heads, one=one)
+
+    def _read(
+        self,
+        queries: Tensor,  # (…, r, d)
+    ) -> tuple[Tensor, _Sums]:  # (…, heads, r, e)
+        """`φ(q)`, and each query's own part `(φ(q)·φ(k_x)) v_x`."""
+        q = self._features(self.query(queries))
+        k, v = self._write(queries, one=False)
+        weights = (q * k).sum(-1, keepdim=True)
+        return q, _Sums(weights * v, weights if self.config.normalize else None)
+
+    def _output(
+        self,
+        totals: _Sums,  # of r rows
+        dtype: torch.dtype,
+    ) -> Tensor:  # (…, r, heads·e)
+        """The heads side by side, divided by the sums of their weights where they are normalised."""
+        values, weights = totals
+        if weights is not None:
+            limits = torch.finfo(values.dtype)
+            values = values / torch.where(weights < limits.tiny / limits.eps, math.inf, weights)
+        return join_heads(values).to(dtype)
+
+    def _log_decay(self, like: Tensor) -> Tensor | None:  # (heads, 1)
+        if self.config.decays is None:
+            return None
+        logs = [
+            torch.full((1,), math.log(each), dtype=torch.float64, device=like.device) for each in self.config.decays
+        ]
+        return torch.stack(logs)
+
+    def _fade_once(
+        self,
+        q: Tensor,  # (…, heads, r, e)
+    ) -> Tensor:  # same
+        """One step of decay, from the last token to the query."""
+        log_decay = self._log_decay(q)
+        return q if log_decay is None else q * torch.exp(log_decay).to(q.dtype).unsqueeze(-1)
+
+    def _fade_to_query(
+        self,
+        weights: Tensor,  # (…, heads, 1, n)
+    ) -> Tensor:  # same
+        """Token `j` of `n` fades by `γ^(n+1−j)`."""
+        log_decay = self._log_decay(weights)
+        if log_decay is None:
+            return weights
+        distance = torch.arange(weights.shape[-1], 0, -1, device=weights.device)
+        return weights * powers(log_decay, distance, weights.dtype).unsqueeze(-2)

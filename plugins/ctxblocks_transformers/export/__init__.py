@@ -1,0 +1,1 @@
+"""Updates in weights, files and adapters."""

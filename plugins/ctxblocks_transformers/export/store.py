@@ -1,0 +1,130 @@
+"""Updates in files: one safetensors file with everything that `ModelUpdate` holds, written whole or not at all."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import cattrs
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ctxblocks import ArgumentError, ContextOperator, FamilySpec, ImplicitUpdate
+from ctxblocks_transformers.updates.model_update import ModelUpdate
+
+FORMAT, VERSION = "ctxblocks-model-update", 1
+WHOLE = ("input_ids", "positions", "full", "plain", "found")
+"""The tensors that are not a block's."""
+
+
+def save(update: ModelUpdate, path: str | os.PathLike[str]) -> None:
+    """`ModelUpdate.save`."""
+    tensors = {name: getattr(update, name) for name in WHOLE}
+    for index, each in enumerate(update.updates):
+        if each is not None:
+            op = each.operator
+            parts = {"direction": op.direction, "key": op.key, "offset": op.offset, "shift": each.shift}
+            tensors |= {f"blocks.{index}.{name}": value for name, value in parts.items() if value is not None}
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    about = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "model": update.model_name,
+        "model_type": update.model_type,
+        "dtype": str(update.dtype).removeprefix("torch."),
+        "tokens": hashlib.sha256(_bytes(tensors["input_ids"])).hexdigest(),
+        "query": str(update.query),
+        "sites": json.dumps(update.sites),
+        "family": json.dumps(attrs.asdict(update.family)),
+    }
+    about["checksum"] = _checksum(tensors, about)
+    _write(Path(path), safetensors.torch.save(tensors, about))
+
+
+def load(path: str | os.PathLike[str]) -> ModelUpdate:
+    """`ModelUpdate.load`."""
+    needs = "needs one that ModelUpdate.save wrote"
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ArgumentError(f"load: {str(path)!r} is damaged or no safetensors file ({error}), {needs}") from error
+    if about.get("format") != FORMAT:
+        raise ArgumentError(f"load: {str(path)!r} is a safetensors file of something else, {needs}")
+    if about.get("version") != str(VERSION):
+        raise ArgumentError(
+            f"load: {str(path)!r} has version {about.get('version')} of its format, needs {VERSION}; install the ctxblocks "
+            f"that wrote it, or a newer one"
+        )
+    if about.get("checksum") != _checksum(tensors, about):
+        raise ArgumentError(f"load: {str(path)!r} is damaged (its checksum is another), {needs}; write it anew")
+    return _structured(tensors, about)
+
+
+def _structured(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> ModelUpdate:
+    sites = tuple(json.loads(about["sites"]))
+    return ModelUpdate(
+        updates=tuple(_block(tensors, f"blocks.{index}.", site) for index, site in enumerate(sites)),
+        sites=sites,
+        family=cattrs.structure(json.loads(about["family"]), FamilySpec),
+        query=int(about["query"]),
+        model_type=about["model_type"],
+        model_name=about["model"],
+        dtype=getattr(torch, about["dtype"]),
+        **{name: tensors[name] for name in WHOLE},
+    )
+
+
+def _block(tensors: Mapping[str, Tensor], prefix: str, site: Any) -> ImplicitUpdate | None:
+    parts = {name: tensors.get(f"{prefix}{name}") for name in ("direction", "key", "offset", "shift")}
+    if parts["direction"] is None or parts["key"] is None:
+        return None
+    operator = ContextOperator(parts["direction"], parts["key"], parts["offset"])
+    return ImplicitUpdate(operator, parts["shift"], site, per_token=True)
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    """Of all names, shapes, numbers and metadata: safetensors itself notices no changed number."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(_bytes(tensors[name]))
+    rest = {name: value for name, value in about.items() if name != "checksum"}
+    digest.update(json.dumps(rest, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Aside in the same folder, flushed, renamed: whoever reads finds the old file or the new one, and nothing between.
+
+    Raises:
+        ArgumentError: the folder is not there or cannot be written.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise ArgumentError(
+            f"save: got {str(path)!r}, needs a path in a folder that can be written ({error.strerror}); make it first"
+        ) from error
+    aside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.chmod(0o644)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""Every prefix of a prompt in every block."""

@@ -1,0 +1,78 @@
+"""A trace as a picture: blocks × tokens."""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from ctxblocks_transformers.prefixes.columns import Columns, columns_of
+from ctxblocks_transformers.prefixes.prompt_dynamics import PromptDynamics
+
+NAMED = 80
+"""Tokens up to which each is named below its column."""
+DECADES = 4.0
+"""Powers of ten that the colours span at most, from the largest value down."""
+PANELS = {
+    "marginal": "weights: ‖Wᵢ₊₁ − Wᵢ‖ that each token adds",
+    "marginal_shift": "bypass: ‖Δb′ᵢ₊₁ − Δb′ᵢ‖ that each token adds",
+}
+
+
+def picture(found: PromptDynamics, tokens: Sequence[str] | None = None, title: str = "") -> bytes:
+    """What each token adds to the weights and to the bypass of every block, as PNG; colours go by the logarithm.
+
+    A panel in which nothing moves is left out: the networks of parallel blocks, say, read no other token.
+
+    Args:
+        found: a trace.
+        tokens: the prompt's, as they are to be shown; by default their numbers.
+        title: over everything.
+    """
+    columns = columns_of(found, tokens)
+    shown = [name for name in PANELS if bool((columns.values[name] > 0).any())]
+    count = columns.values["marginal"].shape[1]
+    blocks = len(found.sites)
+    width = min(40.0, max(6.0, 2.5 + 0.22 * count if count <= NAMED else 14.0))
+    height = len(shown) * (1.6 + min(6.0, max(1.2, 0.18 * blocks))) + 0.6
+    with matplotlib.rc_context({"font.family": "sans-serif", "font.size": 9}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.suptitle(title, fontsize=11)
+        for axes, name in zip(np.atleast_1d(figure.subplots(max(1, len(shown)), 1)), shown, strict=False):
+            _panel(figure, axes, columns, name)
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=150)
+    return content.getvalue()
+
+
+def _panel(figure: Figure, axes: Any, columns: Columns, name: str) -> None:
+    values = columns.values[name].double().numpy()  # (blocks, tokens)
+    most = float(values.max())
+    least = max(float(values[values > 0].min()), most / 10**DECADES)
+    norm = LogNorm(min(least, most * 0.999), most)
+    image = axes.imshow(
+        np.clip(values, norm.vmin, None), aspect="auto", norm=norm, cmap="cividis", interpolation="nearest"
+    )
+    axes.set_title(PANELS[name], loc="left", fontsize=9)
+    axes.set_ylabel("block")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    names = [_short(token) for token in columns.tokens[columns.first :][: values.shape[1]]]
+    if len(names) <= NAMED:
+        axes.set_xticks(range(len(names)), names, rotation=90, family="monospace", fontsize=8)
+    else:
+        step = 10 ** max(1, int(math.log10(len(names))) - 1) * 2
+        axes.set_xticks(range(0, len(names), step), [str(columns.first + i) for i in range(0, len(names), step)])
+        axes.set_xlabel("token")
+    figure.colorbar(image, ax=axes, pad=0.01)
+
+
+def _short(token: str) -> str:
+    """A token's text for an axis: spaces seen, and nothing that is taken for mathematics."""
+    text = token.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣").replace("$", r"\$")
+    return text if len(text) <= 12 else text[:11] + "…"

@@ -1,0 +1,1 @@
+"""The update of a model for one query, its removal, and generation."""

@@ -1,0 +1,1 @@
+"""How a model library's blocks are wired."""

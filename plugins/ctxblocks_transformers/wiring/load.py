@@ -1,0 +1,197 @@
+"""Loading a model with its tokenizer, from a folder or the hub, and a prompt as tokens; what is wrong is one line."""
+
+import contextlib
+import os
+import socket
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctxblocks import ArgumentError, CtxblocksError, DeviceError, DtypeError
+from ctxblocks_transformers.wiring.checks import check_config
+
+
+class LoadError(CtxblocksError):
+    """A model could not be loaded."""
+
+
+def load_model(
+    name_or_folder: str | Path, dtype: torch.dtype | str | None = None, device: str | torch.device = "auto"
+) -> tuple[Any, Any]:
+    """A causal language model in evaluation mode, and its tokenizer, None where it comes without one.
+
+    Args:
+        name_or_folder: a folder that `save_pretrained` wrote, or a name on the hub such as `"org/name"`.
+        dtype: of the weights, such as `torch.float32` or its name; by default the checkpoint's own.
+        device: `"auto"` takes CUDA where there is a GPU.
+
+    Raises:
+        LoadError: transformers is missing, there is no such model, or its files are not complete.
+        ArgumentError: the model is an encoder-decoder or quantised.
+        DtypeError, DeviceError: no such dtype or device.
+    """
+    wanted, where, name = _dtype(dtype), _device(device), os.path.expanduser(name_or_folder)
+    with _library() as transformers:
+        config, options = _config(transformers, name)
+        load = transformers.AutoModelForCausalLM.from_pretrained
+        model, found = _tried(
+            name, load, name, config=config, dtype=wanted or "auto", output_loading_info=True, **options
+        )
+        if missing := sorted(found["missing_keys"]):
+            raise LoadError(
+                f"model: {name!r} lacks {len(missing)} weights, such as {missing[0]!r}, which would be drawn at random; "
+                f"needs a checkpoint of a causal language model"
+            )
+        tokenizer = _tokenizer(transformers, name, options)
+    if model.dtype == torch.float64 and hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")  # the default's kernel takes no float64
+    return model.to(where).eval(), tokenizer
+
+
+def load_skeleton(name_or_folder: str | Path) -> Any:
+    """The model without any numbers in it (on the meta device), from its configuration alone.
+
+    Raises:
+        LoadError, ArgumentError: see `load_model`.
+    """
+    name = os.path.expanduser(name_or_folder)
+    with _library() as transformers, torch.device("meta"):
+        config, _ = _config(transformers, name)
+        return _tried(name, transformers.AutoModelForCausalLM.from_config, config).eval()
+
+
+def prompt_tokens(
+    model: Any, tokenizer: Any, prompt: str | None = None, tokens: str | Sequence[int] | None = None
+) -> Tensor:  # (1, T)
+    """A prompt as tokens on the model's device: a text by way of the tokenizer, or the tokens' numbers as they are.
+
+    Raises:
+        ArgumentError: both are given or neither, there is no tokenizer for a text, or a token is no number.
+    """
+    if (prompt is None) == (tokens is None):
+        raise ArgumentError(
+            f"prompt: got {'none' if prompt is None else 'a text and tokens'}, needs a text or tokens, one of them"
+        )
+    if tokens is not None:
+        ids = _numbers(tokens)
+    elif tokenizer is None:
+        raise ArgumentError("prompt: got a text for a model without a tokenizer, needs tokens, such as --tokens 1,2,3")
+    else:
+        ids = list(tokenizer(prompt)["input_ids"])
+    return torch.tensor([ids], dtype=torch.int64, device=model.get_input_embeddings().weight.device)
+
+
+def _numbers(tokens: str | Sequence[int]) -> list[int]:
+    parts = tokens.replace(",", " ").split() if isinstance(tokens, str) else tokens
+    try:
+        return [int(part) for part in parts]
+    except ValueError:
+        raise ArgumentError(f"tokens: got {tokens!r}, needs numbers separated by commas, such as 1,2,3") from None
+
+
+@contextlib.contextmanager
+def _library() -> Iterator[ModuleType]:
+    """The library `transformers`, silent below errors, and on a terminal with its progress bars."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise LoadError(
+            f"transformers: cannot be imported ({error}), needed for language models; "
+            f'install it with pip install "ctxblocks[lm]"'
+        ) from error
+    logging: Any = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        yield transformers
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _config(transformers: ModuleType, name: str) -> tuple[Any, dict[str, Any]]:
+    """The model's configuration, checked, and how to find its other files."""
+    folder = Path(name)
+    local = folder.is_dir()
+    if not local and (folder.exists() or folder.is_absolute() or name.startswith(".") or name.count("/") > 1):
+        raise LoadError(f"model: {name!r} is no folder, needs one with config.json and weights, or a name on the hub")
+    if local and not (folder / "config.json").is_file():
+        raise LoadError(f"model: the folder {name!r} holds no config.json, needs one that save_pretrained wrote")
+    options = {"local_files_only": local or not _hub_in_reach(), "trust_remote_code": False}
+    try:
+        config = transformers.AutoConfig.from_pretrained(name, **options)
+    except Exception as error:
+        if local or not isinstance(error, OSError):
+            raise LoadError(f"model: the configuration of {name!r} cannot be read: {_first(error)}") from error
+        reason = "the hub cannot be reached" if options["local_files_only"] else f"the hub says: {_first(error)}"
+        raise LoadError(
+            f"model: {name!r} is no folder here, is not in the cache, and {reason}; needs a folder, or a name on the hub"
+        ) from error
+    check_config(config, name)
+    return config, options
+
+
+def _tokenizer(transformers: ModuleType, name: str, options: dict[str, Any]) -> Any:
+    """The tokenizer, None where there is none; one that makes nothing of letters was built without its files."""
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
+    except Exception:  # whatever it misses, the model works on tokens
+        return None
+    return tokenizer if tokenizer("a b", add_special_tokens=False)["input_ids"] else None
+
+
+def _tried(name: str, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    try:
+        return call(*args, **options)
+    except Exception as error:
+        raise LoadError(f"model: {name!r} cannot be loaded: {_first(error)}") from error
+
+
+def _first(error: Exception) -> str:
+    """The first line of a message, most of which run over many."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _hub_in_reach() -> bool:
+    """Whether the hub's address resolves; without that every file would be tried for, again and again."""
+    import huggingface_hub
+
+    host = urllib.parse.urlparse(huggingface_hub.constants.ENDPOINT).hostname
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return False
+    if host is None or urllib.request.getproxies():
+        return True
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if dtype is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise DtypeError(f"dtype: got {dtype!r}, needs a floating-point one, such as 'float32' or 'bfloat16'")
+    return found
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    except RuntimeError:
+        raise DeviceError(f"device: got {device!r}, needs 'auto', 'cpu' or 'cuda'") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            f"device: got {str(device)!r}, needs a GPU that torch can use, and there is none; use 'cpu' or 'auto'"
+        )
+    return found

@@ -1,0 +1,249 @@
+"""`verify` and `ctxblocks verify`: rows, what they refuse, and what fails."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import attrs
+import pytest
+import torch
+from testing import faulty_layers as layers
+from torch import Tensor
+
+from ctxblocks import ArgumentError, DeviceError, DtypeError, LayerSpec, PluginError, UnknownLayerError, registry
+from ctxblocks.cli import main
+from ctxblocks.cli import verify as command
+from ctxblocks.exactness.kinds import KINDS
+from ctxblocks.exactness.verify import VerifyRow, plan_verify, verify
+
+FIELDS = ["layer", "block", "dtype", "device", "examples", "left_out", "error", "bound", "relative", "ok"]
+
+
+class Random(layers.Honest):
+    """Another output at every call."""
+
+    def forward(self, query: Tensor, context: Tensor) -> Tensor:
+        return super().forward(query, context) + torch.randn_like(query)
+
+
+class Centred(layers.Honest):
+    """Zero without context: every query is degenerate."""
+
+    def forward(self, query: Tensor, context: Tensor) -> Tensor:
+        return super().forward(query, context) - super().forward(query, context[..., :0, :])
+
+
+class NoHalf(layers.Honest):
+    """Without an operation in float16."""
+
+    def forward(self, query: Tensor, context: Tensor) -> Tensor:
+        if query.dtype == torch.float16:
+            raise RuntimeError("\"scan_cpu\" not implemented for 'Half'")
+        return super().forward(query, context)
+
+
+class Infinite(layers.Honest):
+    """Not a number as soon as there is context."""
+
+    def forward(self, query: Tensor, context: Tensor) -> Tensor:
+        return super().forward(query, context) / (1 - min(context.shape[-2], 1))
+
+
+@contextmanager
+def registered(layer: type[layers.Honest] = layers.Honest) -> Iterator[LayerSpec]:
+    """A layer that `verify` finds, for as long."""
+    spec = layers.spec(layer)
+    plugin = layers.Plugin(spec)
+    registry().register(plugin)
+    try:
+        yield spec
+    finally:
+        registry().unregister(plugin)
+
+
+def by_dtype(rows: list[VerifyRow]) -> dict[str, list[VerifyRow]]:
+    return {dtype: [row for row in rows if row.dtype == dtype] for dtype in dict.fromkeys(row.dtype for row in rows)}
+
+
+def test_one_row_for_each_block_and_dtype() -> None:
+    """Eighteen blocks in four dtypes on a CPU, each with its error, bound and relative error."""
+    with registered() as spec:
+        rows = verify([spec.name], device="cpu", examples=4)
+    assert [(row.block, row.dtype) for row in rows] == [
+        (kind, dtype) for dtype in ("float64", "float32", "bfloat16", "float16") for kind in KINDS
+    ]
+    assert [field.name for field in attrs.fields(VerifyRow)] == FIELDS
+    for row in rows:
+        assert (row.layer, row.device, row.ok) == (spec.name, "cpu", True)
+        assert row.examples + row.left_out == 8
+        assert 0 <= row.error < row.bound
+    assert max(row.relative for row in by_dtype(rows)["float64"]) <= 1e-12
+
+
+def test_rows_depend_on_the_seed_alone() -> None:
+    """The same seed gives the same rows, another one others; dtypes may be torch's own."""
+    with registered() as spec:
+        one, two, other = (
+            verify([spec.name, spec.name], dtypes=[torch.float32], examples=2, seed=s) for s in (0, 0, 1)
+        )
+    assert one == two != other
+    assert len(one) == len(KINDS)
+
+
+def test_a_layer_that_is_no_function_fails() -> None:
+    """Rows are not ok and far beyond their bound."""
+    with registered(Random) as spec:
+        rows = verify([spec.name], dtypes=["float64", "float32"], examples=4)
+    assert not any(row.ok for row in rows)
+    assert min(row.ratio for row in rows) > 100
+
+
+def test_an_error_that_is_no_number_fails() -> None:
+    """So does a layer whose output is not finite, if its theorem did not refuse it."""
+    with registered(Infinite) as spec:
+        rows = verify([spec.name], dtypes=["float32"], examples=2)
+    assert not any(row.ok for row in rows if row.block.startswith(("plain", "skip")))
+    assert {row.ratio for row in rows if row.block.startswith(("plain", "skip"))} == {float("inf")}
+
+
+def test_relative_errors_decide_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row within its bound fails where its relative error exceeds the limit, in float64 only."""
+    monkeypatch.setattr("ctxblocks.exactness.verify.RELATIVE", 1e-30)
+    with registered() as spec:
+        rows = by_dtype(verify([spec.name], dtypes=["float64", "float32"], examples=4))
+    assert not all(row.ok for row in rows["float64"])
+    assert all(row.ok for row in rows["float32"])
+
+
+def test_degenerate_queries_go_on_with_augmented() -> None:
+    """A layer that is zero without context has rows like any other."""
+    with registered(Centred) as spec:
+        rows = verify([spec.name], dtypes=["float64"], examples=3)
+    assert len(rows) == len(KINDS)
+    assert all(row.ok for row in rows)
+
+
+def test_a_cross_attention_has_the_blocks_that_admit_it() -> None:
+    """One norm before both is impossible where tokens have another width."""
+    with registered(layers.Cross) as spec:
+        rows = verify([spec.name], dtypes=["float32"], examples=2)
+    assert {row.block.split("/")[0] for row in rows} == {"plain", "skip", "post-norm"}
+    assert all(row.ok for row in rows)
+
+
+def test_a_missing_operation_is_said() -> None:
+    """By default float16 is left out with a warning, and asked for it is an error; nothing else is left out."""
+    with registered(NoHalf) as spec:
+        with pytest.warns(UserWarning, match=f"layer '{spec.name}': float16 is left out on cpu: \"scan_cpu\" not"):
+            rows = verify([spec.name], device="cpu", examples=1)
+        with pytest.raises(DtypeError, match=r"got float16, which layer .* cannot run on cpu: .*; leave it out"):
+            verify([spec.name], device="cpu", dtypes=["float16"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            verify([spec.name], device="cpu", dtypes=["float32"], examples=1)
+    assert list(by_dtype(rows)) == ["float64", "float32", "bfloat16"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"layers": ["nobody"]}, UnknownLayerError, "layer: got 'nobody'"),
+        ({"layers": ["rnn"], "dtypes": ["int8"]}, DtypeError, "dtypes: got 'int8', needs some of float64, float32"),
+        ({"layers": ["rnn"], "device": "tpu"}, DeviceError, "device: got 'tpu'"),
+        ({"layers": ["rnn"], "examples": 0}, ArgumentError, "examples: got 0"),
+    ],
+)
+def test_refusals(arguments: dict[str, object], error: type[Exception], message: str) -> None:
+    """Each wrong argument by name."""
+    with pytest.raises(error, match=message):
+        verify(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_failed_plugin_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for all layers, `verify` names the plugin that failed."""
+    monkeypatch.setitem(registry()._failures, "mine:flash", ImportError("no kernel"))
+    with pytest.raises(PluginError, match="plugin 'mine:flash' failed with ImportError: no kernel"):
+        verify()
+
+
+def test_the_command_prints_one_line_for_each_dtype(capsys: pytest.CaptureFixture[str]) -> None:
+    """Into a pipe: a head, a line for each layer and dtype, a verdict; no progress bar, exit code 0."""
+    with registered() as spec:
+        assert main(["verify", "--dtype", "float64", "--dtype", "float32", "--examples", "2", spec.name]) == 0
+    out, err = capsys.readouterr()
+    lines = [line.split() for line in out.splitlines()]
+    assert err == ""
+    assert lines[0][:3] == ["layer", "dtype", "device"]
+    assert [line[:4] for line in lines[1:3]] == [[spec.name, d, "cpu", "72"] for d in ("float64", "float32")]
+    assert [line[-1] for line in lines[1:3]] == ["yes", "yes"]
+    assert " ".join(lines[3]) == "36 of 36 combinations of layer, block and dtype hold"
+
+
+def test_the_command_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """A list with every row, and nothing else."""
+    with registered() as spec:
+        assert main(["verify", spec.name, "--json", "--dtype", "float32", "--examples", "1", "--seed", "3"]) == 0
+        rows = verify([spec.name], dtypes=["float32"], examples=1, seed=3)
+    assert json.loads(capsys.readouterr().out) == [attrs.asdict(row) for row in rows]
+
+
+def test_the_command_fails_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where an error exceeds its bound; the rows that do are listed."""
+    with registered(Random) as spec:
+        assert main(["verify", spec.name, "--dtype", "float32", "--examples", "1"]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[1].split()[-1] == "NO"
+    assert len([line for line in out if line.startswith(f"failed: {spec.name} ")]) == len(KINDS)
+    assert out[-1] == f"0 of {len(KINDS)} combinations of layer, block and dtype hold"
+
+
+def test_numbers_that_are_none_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON has no NaN."""
+    with registered(Infinite) as spec:
+        assert main(["verify", spec.name, "--dtype", "float32", "--examples", "1", "--json"]) == 1
+    out = capsys.readouterr().out
+    assert json.loads(out, parse_constant=pytest.fail)[0]["error"] is None
+
+
+def test_the_command_notes_a_missing_operation(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a line below the table."""
+    with registered(NoHalf) as spec:
+        assert main(["verify", spec.name, "--examples", "1", "--device", "cpu"]) == 0
+    assert f"note: layer '{spec.name}': float16 is left out on cpu: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nobody", "layer: got 'nobody', needs one of "),
+        ("rnn --dtype int8", 'Invalid value "int8" for --dtype.'),
+        ("rnn --examples 0", "examples: got 0, needs at least 1"),
+        ("rnn --device tpu", 'Invalid value "tpu" for --device.'),
+    ],
+)
+def test_bad_input_is_2(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line on stderr."""
+    assert main(["verify", *arguments.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
+def test_cuda_without_a_gpu_is_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Asking for a GPU insists on one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["verify", "rnn", "--device", "cuda"]) == 2
+    assert capsys.readouterr().err.startswith("error: device: got 'cuda', needs a GPU")
+
+
+def test_a_terminal_gets_a_progress_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr, so that stdout stays the result."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with registered() as spec:
+        plan = plan_verify([spec.name], "cpu", ["float32"], 1, 0)
+        command._run(plan)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "verifying" in err

@@ -1,0 +1,170 @@
+"""`transfer_model`: exact on every wiring, at both sites, and the model is left as it was."""
+
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from ctxblocks_transformers import Difference, InertUpdateError, guess, transfer_model
+from ctxblocks_transformers.updates.model_update import refuse_inert
+from ctxblocks_transformers.wiring.family import family_of, proven
+from lm.tiny import prompt, state, tiny
+from torch import nn
+
+from ctxblocks import ArgumentError, Augmented, DtypeError, FamilySpec, NonFiniteError, ShapeError, registry
+
+SINGLE = {
+    "mamba": 1e-6,
+    "mamba2": 1e-6,
+    "falcon_mamba": 1e-6,
+    "qwen3_next": 1e-6,
+}  # float32 in places, whatever is asked
+EXACT = 1e-10
+
+
+@pytest.mark.parametrize(
+    "model_type", ["llama", "gemma2", "olmo2", "gpt2", "phi", "mixtral", "recurrent_gemma", "mamba2"]
+)
+def test_tokens_may_stay(model_type: str) -> None:
+    """Positions that stay, with a gap, are restored too; the update put on again gives the same."""
+    model = tiny(model_type)
+    update = transfer_model(model, prompt(), keep=[2, 5], solver=Augmented())
+    assert update.positions.tolist() == [2, 5, 6]
+    with update.applied(model) as calls, torch.no_grad():
+        patched = model(**update.inputs(model)).logits[0]
+        by_position = model(prompt()[:, [2, 5, 6]]).logits[0]
+        full_positions = update.positions
+    full = model(prompt(), use_cache=False).logits[0][full_positions]
+    bound = SINGLE.get(model_type, EXACT) * full.abs().max()
+    assert (patched - full).abs().max() <= bound
+    assert torch.equal(patched, by_position)
+    assert [call.relative <= SINGLE.get(model_type, EXACT) for call in calls.differences] == [True, True]
+
+
+def test_post_norm_blocks_take_the_update_in_their_networks() -> None:
+    """Where the mixer's norm is outside the mixer (openai-gpt) and where it is inside (bert)."""
+    for model_type in ("openai-gpt", "bert"):
+        model = tiny(model_type)
+        assert {spec.wiring for spec in guess(model).blocks} == {"post-norm"}
+        assert set(transfer_model(model, prompt()).sites) == {"network"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "gpt2", "granite", "mixtral", "recurrent_gemma"])
+def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
+    """Each block takes up the rounding of those before, so that little more than one rounding of the output is left."""
+    model = tiny(model_type, dtype)
+    report = transfer_model(model, prompt()).report
+    assert report.relative <= 32 * torch.finfo(dtype).eps
+    assert report.effect > 100 * report.full
+
+
+@pytest.mark.parametrize("model_type", ["gemma2", "llama", "olmo2", "granite", "gptj", "mamba", "mixtral", "qwen2_moe"])
+def test_a_guess_is_the_registered_family(model_type: str) -> None:
+    """Reading the wiring off the model gives what the data says."""
+    found, known = guess(tiny(model_type)), registry().family(model_type)
+    assert known is not None
+    assert found.layers == known.layers
+    for spec in found.blocks:
+        same = [attrs.evolve(block, readers=sorted(block.readers), last=sorted(block.last)) for block in known.blocks]
+        assert attrs.evolve(spec, readers=sorted(spec.readers), last=sorted(spec.last)) in same
+
+
+def test_a_wrong_guess_is_not_used() -> None:
+    """The second site serves where it holds; where it does not hold either, the error says by how much."""
+    model = tiny("llama")
+    (block,) = guess(model).blocks
+    wrong = attrs.evolve(guess(model), blocks=(attrs.evolve(block, bypass="mlp"),))
+    assert [spec.wiring for spec in proven(model, wrong).blocks] == ["mixer-only"]
+    elsewhere = attrs.evolve(guess(model), blocks=(attrs.evolve(block, projection="self_attn.q_proj"),))
+    assert proven(model, elsewhere).blocks == (attrs.evolve(block, projection=""),)
+    hopeless = attrs.evolve(wrong, blocks=(attrs.evolve(block, bypass="mlp", projection="self_attn.q_proj"),))
+    with pytest.raises(ArgumentError, match=r"off by 'network' where the context does .* off by 'out-proj'"):
+        proven(model, hopeless)
+
+
+def test_a_model_that_is_not_wired_as_its_type_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registered family that does not hold on the model at hand is found out by the outputs."""
+    known = registry().family("llama")
+    assert known is not None
+    wrong = attrs.evolve(known, blocks=tuple(attrs.evolve(block, bypass="mlp") for block in known.blocks))
+    monkeypatch.setattr("ctxblocks_transformers.updates.transfer.family_of", lambda model: wrong)
+    for dtype in (torch.float64, torch.bfloat16):
+        with pytest.raises(ArgumentError, match="is not wired as the family 'llama' says"):
+            transfer_model(tiny("llama", dtype), prompt())
+
+
+def test_what_cannot_work_is_refused() -> None:
+    """Each with what was got, what is needed, and the model untouched."""
+    model = tiny("llama")
+    before = state(model)
+    many = torch.zeros(1, 65, dtype=torch.int64)
+    for ids, error, message in (
+        (prompt()[:, :1], ShapeError, "one token"),
+        (prompt().expand(2, -1), ShapeError, "without padding"),
+        (many, ShapeError, "got 65 tokens, needs at most 64"),
+        (prompt().float(), DtypeError, "needs int64"),
+        (prompt() + 100, ArgumentError, "the vocabulary's"),
+    ):
+        with pytest.raises(error, match=message):
+            transfer_model(model, ids)
+    for options, message in (({"keep": [9]}, "position 9"), ({"keep": [1, 1]}, "once"), ({"site": "head"}, "site")):
+        with pytest.raises(ArgumentError, match=message):
+            transfer_model(model, prompt(), **options)
+    assert state(model) == before
+    with pytest.raises(ArgumentError, match="encoder-decoder"):
+        transfer_model(attrs_like(is_encoder_decoder=True), prompt())
+    with pytest.raises(ArgumentError, match="quantised"):
+        transfer_model(attrs_like(is_encoder_decoder=False, quantization_config={}), prompt())
+    with pytest.raises(ArgumentError, match="needs a loaded model"):
+        transfer_model(nn.Linear(2, 2), prompt())
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"layers\.1\.mlp\.up_proj\.weight holds NaN or infinity in 1 of"):
+        transfer_model(model, prompt())
+
+
+def attrs_like(**config: Any) -> nn.Module:
+    """A module with a configuration."""
+    module = nn.Linear(2, 2)
+    module.config = type("Config", (), config)()
+    return module
+
+
+def test_an_update_that_changes_nothing_is_an_error() -> None:
+    """The output without the update, where the context makes another: said, and only then."""
+    with pytest.raises(InertUpdateError, match=r"what it is without the update, and 0\.5 from that with the context"):
+        refuse_inert(Difference(full=0.5, plain=0.0, effect=0.5, size=2.0))
+    refuse_inert(Difference(full=0.0, plain=0.5, effect=0.5, size=2.0))
+    refuse_inert(Difference(full=0.0, plain=0.0, effect=0.0, size=2.0))
+    unit = 2.0**-52
+    refuse_inert(Difference(full=4e-16, plain=0.0, effect=4e-16, size=2.0, unit=unit))  # a window of one token
+    with pytest.raises(InertUpdateError):
+        refuse_inert(Difference(full=1e-12, plain=0.0, effect=1e-12, size=2.0, unit=unit))
+
+
+def test_another_model_is_refused() -> None:
+    """An update belongs to one type of model with one number of layers, and to its number of tokens."""
+    update = transfer_model(tiny("llama"), prompt())
+    for other in (tiny("mistral"), tiny("llama", num_hidden_layers=3)):
+        with pytest.raises(ArgumentError, match="needs 'llama' with 2"), update.applied(other):
+            pass
+    model = tiny("llama")
+    with update.applied(model), pytest.raises(ShapeError, match=r"needs \(1, 1\), the tokens that stay"):
+        model(prompt())
+
+
+def test_an_unknown_model_without_layers_is_refused() -> None:
+    """A family whose paths are not there, and one in which a layer fits nothing."""
+    model = tiny("llama")
+    for layers, message in (("model.blocks", "has no list of layers"), ("model.layers", "fits no block")):
+        family = FamilySpec(name="x", models="llama", layers=layers, blocks=(attrs.evolve(_gpt2(), mixer="attn"),))
+        with pytest.raises(ArgumentError, match=message):
+            transfer_model(model, prompt(), family=family)
+    assert family_of(model).name == "llama"
+
+
+def _gpt2() -> Any:
+    family = registry().family("gpt2")
+    assert family is not None
+    return family.blocks[0]
