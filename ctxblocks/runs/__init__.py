@@ -1,0 +1,1 @@
+"""What every run shares: folders, tables, figures, jobs."""
