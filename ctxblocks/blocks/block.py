@@ -9,10 +9,10 @@ import copy
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ctxblocks.algebra.operator import ContextOperator
-from ctxblocks.base.checks import check_batch, check_choice
+from ctxblocks.base.checks import check_batch, check_call, check_choice
 from ctxblocks.base.errors import ArgumentError, ShapeError
 from ctxblocks.blocks.layer import ProjectedLayer
 from ctxblocks.blocks.maps import BlockMaps
@@ -33,6 +33,11 @@ class ContextualBlock(BlockMaps):
 
     places: tuple[str, ...] = ("output-bias", "last-layer")
     """Where the bias shift may go."""
+
+    @property
+    def in_order(self) -> tuple[Self, ...]:
+        """The block itself: theorems treat it as a stack of one."""
+        return (self,)
 
     def complete(
         self,
@@ -105,19 +110,25 @@ class ContextualBlock(BlockMaps):
         Raises:
             ArgumentError: there is no such site, or the layer does not end in a projection.
         """
-        check_choice("site", name, SITES)
         if name == "network":
             return Site(
-                self.network.readers, self.read, self.contextualize_causal, self._complete_read, self._patched_read
+                lambda: self.network.readers,
+                self.read,
+                self.contextualize_causal,
+                self._complete_read,
+                self._patched_read,
             )
+        check_choice("site", name, SITES)
         if not isinstance(self.layer, ProjectedLayer):
             raise ArgumentError(
                 f"site: got 'out-proj' for {type(self.layer).__name__}, needs a ProjectedLayer, one that ends in a dense "
                 f"projection; use site='network'"
             )
-        return Site(
-            {"projection": self.layer.projection}, self._mix, self._mix_causal, self._complete_mixed, self._read_mixed
-        )
+        return Site(self._projection, self._mix, self._mix_causal, self._complete_mixed, self._read_mixed)
+
+    def _projection(self) -> dict[str, nn.Linear]:
+        assert isinstance(self.layer, ProjectedLayer)
+        return {"projection": self.layer.projection}
 
     def _complete_read(self, query: Tensor, read: Read, update: ImplicitUpdate | None) -> Tensor:
         return self.complete(read, update)
@@ -137,6 +148,10 @@ class ContextualBlock(BlockMaps):
         projected = self.layer.projection(self._patched_read(query, read, update))
         return self.split(query, self.layer.finish(self.enter(query), projected))
 
+    def check_call(self, query: Tensor, context: Tensor, name: str = "context") -> None:
+        """Raise unless query and context fit the layer and each other."""
+        check_call(self.layer, query, context, self.layer.width, self.layer.context_width, name)
+
     def check_place(self, place: str) -> None:
         """Raise unless the bias shift may go there in this block."""
         if place not in self.places:
@@ -147,7 +162,7 @@ class ContextualBlock(BlockMaps):
 
     def check_update(self, update: ImplicitUpdate) -> None:
         """Raise unless the update is of a site, place and width that this block has."""
-        width = next(iter(self.site(update.site).readers.values())).in_features
+        width = next(iter(self.site(update.site).readers().values())).in_features
         if update.operator.key.shape[-1] != width:
             raise ShapeError(
                 f"update: got width {update.operator.key.shape[-1]}, needs {width}, the width of {update.site!r} here"
@@ -182,7 +197,7 @@ class ContextualBlock(BlockMaps):
     def merged(self, update: ImplicitUpdate) -> Self:
         """`ImplicitUpdate.merged`, after the update was checked: a copy of the block with it in its weights."""
         merged = copy.deepcopy(self)
-        for linear in merged.site(update.site).readers.values():
+        for linear in merged.site(update.site).readers().values():
             LinearWeights.of(linear).change(update.operator).add()
         if update.shift is not None:
             merged.add_shift(update)

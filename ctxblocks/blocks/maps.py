@@ -2,7 +2,6 @@
 
 import abc
 from collections.abc import Mapping
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -44,11 +43,6 @@ class BlockMaps(nn.Module, abc.ABC):
     def width(self) -> int:
         """d, of the query and of the output."""
         return self.layer.width
-
-    @property
-    def in_order(self) -> tuple[Self, ...]:
-        """The block itself: theorems treat it as a stack of one."""
-        return (self,)
 
     def read_in(self, tokens: Tensor) -> Tensor:  # (…, d) -> (…, d)
         """The tokens as they are; a `Stack` may map them first."""
@@ -94,7 +88,7 @@ class BlockMaps(nn.Module, abc.ABC):
         Raises:
             ShapeError, DtypeError, DeviceError: the arguments do not fit the layer or each other.
         """
-        self.check_call(query, context)
+        check_call(self.layer, query, context, self.width, self.layer.context_width)
         return self.read(query, context)
 
     def read(
@@ -134,10 +128,6 @@ class BlockMaps(nn.Module, abc.ABC):
     def no_tokens(self, query: Tensor) -> Tensor:  # (…, d) -> (…, 0, d_context)
         """An empty context for the query."""
         return query.new_empty((*query.shape[:-1], 0, self.layer.context_width))
-
-    def check_call(self, query: Tensor, context: Tensor, name: str = "context") -> None:
-        """Raise unless query and context fit the layer and each other."""
-        check_call(self.layer, query, context, self.width, self.layer.context_width, name)
 
     def kind(self) -> str:
         """The name of this block in error messages."""

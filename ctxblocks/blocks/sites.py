@@ -20,14 +20,14 @@ class Site:
     """A site of one block, as the block describes it.
 
     Attributes:
-        readers: the input projections that take the operator, by name.
+        readers: `() -> {name: module}`, the input projections that take the operator.
         read: `(query (…, d), context (…, n, d_context)) -> Read`, the input of the site at the query.
         read_causal: `(queries (…, n + 1, d), context) -> Read`, the same at `q_i` after `c_1 … c_i`, `i = 0 … n`.
         complete: `(query, read, update or None) -> (…, d)`, the block's output from that input, with the update in place.
         network_input: the same for the input of the block's network, after the operator.
     """
 
-    readers: dict[str, nn.Linear]
+    readers: Callable[[], dict[str, nn.Linear]]
     read: Callable[[Tensor, Tensor], Read]
     read_causal: Callable[[Tensor, Tensor], Read]
     complete: Callable[[Tensor, Read, ImplicitUpdate | None], Tensor]

@@ -139,7 +139,7 @@ class Measure:
 
     def _noise(self, used: Transferred, off: Tensor | None) -> dict[str, Tensor]:  # (8, …, m) each
         noise = {}
-        for name, reader in self.exact.site(used.update.site).readers.items():
+        for name, reader in self.exact.site(used.update.site).readers().items():
             bound = reader_bound(reader, used.base.z, used.full.z, used.update.operator)
             bound = bound if off is None else bound + off @ reader.weight.abs().mT
             noise[name] = bound * self._gaussian(bound)
@@ -167,7 +167,7 @@ class Measure:
         if noise is None:
             return self._run(exact.query, read, exact.update, None)
         bypass = read.bypass if read.bypass is None or jitter is None else read.bypass + jitter
-        with adding(noise, self.exact.site(site).readers):
+        with adding(noise, self.exact.site(site).readers()):
             return self._run(
                 _draws(exact.query),
                 Read(_draws(read.z), bypass if jitter is not None else _some(read.bypass)),
@@ -187,7 +187,7 @@ class Measure:
     def _updated_change(self, exact: Transferred, noise: dict[str, Tensor]) -> Tensor:  # (8, …)
         """What the noise changes around the run with the update in place."""
         calm, _ = self._run(exact.query, exact.base, exact.update, exact.update)
-        with adding(noise, self.exact.site(exact.update.site).readers):
+        with adding(noise, self.exact.site(exact.update.site).readers()):
             wide = Read(_draws(exact.base.z), _some(exact.base.bypass))
             moved, _ = self._run(_draws(exact.query), wide, exact.update, exact.update)
         return (moved - calm).abs().amax(-1)

@@ -58,7 +58,7 @@ def projection_site(case: Case, data: st.DataObject) -> None:
     """The same with the update in the layer's own output projection, where nothing bypasses it [Thm. 2.2]."""
     assume(isinstance(case.layer, ProjectedLayer))
     block = draw_block(case, data)
-    solver = draw_solver(case, data, block.site("out-proj").readers["projection"].in_features)
+    solver = draw_solver(case, data, block.site("out-proj").readers()["projection"].in_features)
     reduced = draw_part(case, data)
     found = identity(Measure(block, case.seed), case.query, case.context, reduced, solver=solver, site="out-proj")
     assert found.ok, str(found)

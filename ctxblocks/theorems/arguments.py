@@ -5,23 +5,24 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ctxblocks.algebra.solvers import Solver
-from ctxblocks.base.checks import check_choice, check_finite, inside_transform
+from ctxblocks.base.checks import check_finite, inside_transform
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.blocks.block import ContextualBlock
+from ctxblocks.blocks.sites import Site
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.theorems.implicit_update import Placement
 
 Block = ContextualBlock | Stack
-PLACES = ("output-bias", "last-layer", "post-norm")
 
 
-def check_problem(block: Block, query: Tensor, context: Tensor, placement: Placement, name: str = "context") -> None:
-    """Raise unless the block has the site and the place, and query and context fit it and are finite."""
-    check_choice("place", placement.place, PLACES)
+def check_problem(block: Block, query: Tensor, context: Tensor, placement: Placement) -> list[Site]:
+    """Raise unless the block has the site and the place, and query and context fit it and are finite; return the sites."""
+    sites = []
     for each in block.in_order:
-        each.site(placement.site)
+        sites.append(each.site(placement.site))
         each.check_place(placement.place)
-    check_tensors(block, query, context, placement.check, name)
+    check_tensors(block, query, context, placement.check)
+    return sites
 
 
 def check_tensors(block: Block, query: Tensor, context: Tensor, check: bool = True, name: str = "context") -> None:
@@ -32,13 +33,12 @@ def check_tensors(block: Block, query: Tensor, context: Tensor, check: bool = Tr
         check_finite(name, context, "remove or replace them, or pass check=False to let them through")
 
 
-def solvers_of(block: Block, solver: Solver | Sequence[Solver]) -> list[Solver]:
-    """One solver for each block.
+def solvers_of(solver: Solver | Sequence[Solver], count: int) -> list[Solver]:
+    """One solver for each of so many blocks.
 
     Raises:
         ArgumentError: their number is neither one nor that of the blocks.
     """
-    count = len(block.in_order)
     solvers = [solver] * count if isinstance(solver, Solver) else list(solver)
     if len(solvers) != count or not all(isinstance(each, Solver) for each in solvers):
         raise ArgumentError(

@@ -1,13 +1,12 @@
 """How many prefixes a network works on at a time, and whether there is memory for all of them."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from ctxblocks.base.errors import ArgumentError
-from ctxblocks.base.memory import check_room, memory_errors
+from ctxblocks.base.memory import check_room
 from ctxblocks.blocks.block import ContextualBlock
 
 HIDDEN = 2**18
@@ -16,36 +15,32 @@ MUCH = 2**26
 """Bytes from which on the free memory is looked up."""
 
 
-def check_chunk(chunk: int | None) -> None:
-    """Raise unless `chunk` is a number of rows.
+def check_chunk(
+    context: Tensor,  # (…, n, d_context)
+    blocks: Sequence[ContextualBlock],
+    chunk: int | None,
+    guarded: bool,
+) -> tuple[str, str]:
+    """Raise unless `chunk` is a number of rows, and where `guarded`, unless there is memory for all prefixes.
+
+    The updates and reads that every block keeps of a prefix are compared with the free memory, where they are many.
+
+    Returns:
+        What needs the memory and the way out, in the words of `memory_errors`.
 
     Raises:
-        ArgumentError: it is below 1.
+        ArgumentError: `chunk` is below 1.
+        OutOfMemoryError: less memory is free.
     """
     if chunk is not None and chunk < 1:
         raise ArgumentError(f"chunk: got {chunk}, needs at least 1, or None for as many rows as a cache holds")
-
-
-@contextmanager
-def room_for_prefixes(
-    context: Tensor,  # (…, n, d_context)
-    blocks: Sequence[ContextualBlock],
-) -> Iterator[None]:
-    """Within it, too little memory for all prefixes is an error that says how much they take, before the process is killed.
-
-    What every block keeps of a prefix, its update and its read, is compared with what is free, where that is much.
-
-    Raises:
-        OutOfMemoryError: less is free, or torch was refused an allocation.
-    """
     rows = math.prod(context.shape[:-2]) * (context.shape[-2] + 1)
-    needed = rows * sum(2 * block.width for block in blocks) * context.element_size()
+    needed = rows * sum([2 * block.layer.width for block in blocks]) * context.element_size()
     what = f"context: got {context.shape[-2]} tokens of width {context.shape[-1]}, whose dynamics"
     way_out = "pass a smaller chunk=…, fewer tokens, or a smaller batch"
-    if needed > MUCH:
+    if guarded and needed > MUCH:
         check_room(needed, context.device, what, way_out)
-    with memory_errors(context.device, what, way_out):
-        yield
+    return what, way_out
 
 
 def rows_at_a_time(block: ContextualBlock, chunk: int | None) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import overload
 
 import torch
@@ -11,14 +12,15 @@ from ctxblocks.algebra.low_rank import LowRank
 from ctxblocks.algebra.solvers import LeastNorm, Solver
 from ctxblocks.base.checks import check_choice, inside_transform
 from ctxblocks.base.errors import ArgumentError
+from ctxblocks.base.memory import memory_errors
 from ctxblocks.base.records import STATIC, record
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.read import Read
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.blocks.update import ImplicitUpdate
 from ctxblocks.numerics import dot
-from ctxblocks.theorems.arguments import Block, check_problem, solvers_of
-from ctxblocks.theorems.chunks import check_chunk, room_for_prefixes, rows_at_a_time
+from ctxblocks.theorems.arguments import Block, check_tensors, solvers_of
+from ctxblocks.theorems.chunks import check_chunk, rows_at_a_time
 from ctxblocks.theorems.implicit_update import Placement
 
 
@@ -198,32 +200,30 @@ def dynamics(
         ArgumentError: `chunk` is below 1.
         OutOfMemoryError: there is less memory than the prefixes take, or torch was refused what it asked for.
     """
-    placement = Placement(check=check)
-    check_problem(block, query, context, placement)
-    check_chunk(chunk)
-    how = (solvers_of(block, solver), placement, chunk)
-    if inside_transform():
-        steps = _all_prefixes(block, query, context, how)
-    else:
-        with room_for_prefixes(context, block.in_order):
-            steps = _all_prefixes(block, query, context, how)
+    blocks, guarded = block.in_order, not inside_transform()
+    check_tensors(block, query, context, check)
+    pairs = list(zip(blocks, solvers_of(solver, len(blocks)), strict=True))
+    what, way_out = check_chunk(context, blocks, chunk, guarded)
+    with memory_errors(context.device, what, way_out) if guarded else nullcontext():
+        steps = _all_prefixes(block, query, context, (pairs, Placement(check=check), chunk))
     return steps if isinstance(block, Stack) else steps[0]
 
 
-def _all_prefixes(
-    block: Block, query: Tensor, context: Tensor, how: tuple[list[Solver], Placement, int | None]
-) -> list[Dynamics]:
+How = tuple[list[tuple[ContextualBlock, Solver]], Placement, int | None]
+
+
+def _all_prefixes(model: Block, query: Tensor, context: Tensor, how: How) -> list[Dynamics]:
     """Block by block: the reads after every prefix, their updates, and the activation of the patched query alone."""
-    solvers, placement, chunk = how
-    query, context, steps = block.read_in(query), block.read_in(context), []
-    copies = alone = query.unsqueeze(-2)  # (…, 1 or n + 1, d)
-    for number, (each, solver) in enumerate(zip(block.in_order, solvers, strict=True)):
-        full = each.contextualize_prefixes(copies, context)
-        base = each.read(alone, each.no_tokens(alone))
-        update = placement.update(each, base, full, solver)
-        steps.append(Dynamics(update, full, base, each, solver, chunk))
-        if number + 1 < len(solvers):
-            rows = rows_at_a_time(each, chunk)
-            copies = each.complete(full, None, rows)
-            alone, context = each.complete(base.expand(full.z), update, rows), each.sequence(context)
+    pairs, placement, chunk = how
+    copies, context, steps = model.read_in(query).unsqueeze(-2), model.read_in(context), []  # (…, 1 or n + 1, d)
+    alone = copies
+    for block, solver in pairs:
+        full = block.contextualize_prefixes(copies, context)
+        base = block.read(alone, block.no_tokens(alone))
+        update = placement.update(block, base, full, solver)
+        steps.append(Dynamics(update, full, base, block, solver, chunk))
+        if len(steps) < len(pairs):
+            rows = rows_at_a_time(block, chunk)
+            copies = block.complete(full, None, rows)
+            alone, context = block.complete(base.expand(full.z), update, rows), block.sequence(context)
     return steps

@@ -12,7 +12,7 @@ from ctxblocks.base.records import STATIC, record
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.read import Read
 from ctxblocks.blocks.update import ImplicitUpdate
-from ctxblocks.theorems.arguments import check_problem
+from ctxblocks.theorems.arguments import check_tensors
 from ctxblocks.theorems.implicit_update import Placement
 
 
@@ -118,7 +118,7 @@ def factorize(
             f"block: got {type(block).__name__}, needs a ContextualBlock; factorize the blocks of a stack one by one"
         )
     placement = Placement(check=check)
-    check_problem(block, query, context, placement)
+    check_tensors(block, query, context, check)
     mixed = block.layer.suffixes(block.enter(query), block.enter(context))  # (…, n + 1, d)
     reads = block.split(query.unsqueeze(-2).expand_as(mixed), mixed)
     base, full = reads.rows(slice(1, None)), reads.rows(slice(None, -1))

@@ -13,7 +13,7 @@ from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.read import Read
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.blocks.update import ImplicitUpdate
-from ctxblocks.theorems.arguments import Block, check_problem, solvers_of
+from ctxblocks.theorems.arguments import Block, check_tensors, solvers_of
 from ctxblocks.theorems.implicit_update import Placement
 
 
@@ -55,12 +55,12 @@ def transfer_generation(
         raise ShapeError(
             f"prompt, response: got shapes {tuple(prompt.shape)} and {tuple(response.shape)}, needs at least one token in each"
         )
-    check_problem(block, prompt[..., -1, :], prompt, placement, "prompt")
+    check_tensors(block, prompt[..., -1, :], prompt, check, "prompt")
     check_tokens("response", response, prompt[..., -1, :], prompt.shape[-1])
-    first = prompt.shape[-2] - 1
+    blocks, first = block.in_order, prompt.shape[-2] - 1
     tokens = block.read_in(torch.cat([prompt, response[..., :-1, :]], dim=-2))  # (…, p + t − 1, d)
     patched, kept, updates = tokens[..., first:, :], tokens[..., first + 1 :, :], []  # (…, t, d), (…, t − 1, d)
-    for each, one in zip(block.in_order, solvers_of(block, solver), strict=True):
+    for each, one in zip(blocks, solvers_of(solver, len(blocks)), strict=True):
         full, base = each.contextualize_tokens(tokens), _response_reads(each, patched, kept)
         updates.append(placement.update(each, base, full.rows(slice(first, None)), one))
         tokens, patched, kept = each.complete(full), each.complete(base, updates[-1]), each.sequence(kept)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ctxblocks.algebra.solvers import LeastNorm, Solver
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.blocks.block import ContextualBlock
+from ctxblocks.blocks.sites import Site as BlockSite
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.blocks.update import ImplicitUpdate, Place, Site
 from ctxblocks.theorems.arguments import Block, check_problem, check_tensors, kept_rows, solvers_of
@@ -82,12 +83,12 @@ def transfer(
         ArgumentError: a site or place that the block lacks, or arguments that exclude each other.
     """
     placement = Placement(site, place, check)
-    check_problem(block, query, context, placement)
+    sites = check_problem(block, query, context, placement)
     if keep is not None and reduced is not None:
         raise ArgumentError("keep: got it together with reduced, needs one of the two; leave reduced out")
     if patch_kept and keep is None:
         raise ArgumentError("patch_kept: got it without keep, needs the rows that stay; pass keep=[…]")
-    how = (solvers_of(block, solver), placement)
+    how = (sites, solvers_of(solver, len(sites)), placement)
     rows = [] if keep is None else kept_rows(keep, context.shape[-2])
     if patch_kept:
         updates = _transfer_tokens(block, query, context, rows, how)
@@ -100,16 +101,15 @@ def transfer(
     return updates if isinstance(block, Stack) else updates[0]
 
 
-How = tuple[list[Solver], Placement]
+How = tuple[list[BlockSite], list[Solver], Placement]
 
 
 def _transfer_query(block: Block, query: Tensor, context: Tensor, reduced: Tensor, how: How) -> list[ImplicitUpdate]:
     """The query alone is patched; the context that stays runs as it is."""
-    solvers, placement = how
+    sites, solvers, placement = how
     query, context, reduced = block.read_in(query), block.read_in(context), block.read_in(reduced)
     patched, updates = query, []
-    for number, (each, solver) in enumerate(zip(block.in_order, solvers, strict=True)):
-        site = each.site(placement.site)
+    for number, (each, site, solver) in enumerate(zip(block.in_order, sites, solvers, strict=True)):
         full, base = site.read(query, context), site.read(patched, reduced)
         updates.append(placement.update(each, base, full, solver))
         if number + 1 < len(solvers):
@@ -121,12 +121,11 @@ def _transfer_query(block: Block, query: Tensor, context: Tensor, reduced: Tenso
 
 def _transfer_tokens(block: Block, query: Tensor, context: Tensor, keep: list[int], how: How) -> list[ImplicitUpdate]:
     """Every token that stays is patched as the query is, each as the query of those before it."""
-    solvers, placement = how
+    sites, solvers, placement = how
     tokens = block.read_in(torch.cat([context, query.unsqueeze(-2)], dim=-2))  # (…, n + 1, d)
     rows = [*keep, context.shape[-2]]
     patched, updates = tokens[..., rows, :], []  # (…, t + 1, d)
-    for number, (each, solver) in enumerate(zip(block.in_order, solvers, strict=True)):
-        site = each.site(placement.site)
+    for number, (each, site, solver) in enumerate(zip(block.in_order, sites, solvers, strict=True)):
         full, base = (site.read_causal(part, part[..., :-1, :]) for part in (tokens, patched))
         updates.append(dataclasses.replace(placement.update(each, base, full.rows(rows), solver), per_token=True))
         if number + 1 < len(solvers):

@@ -18,16 +18,15 @@ from ctxblocks import (
     LowRank,
     Metric,
     OperatorProduct,
-    ProjectedLayer,
     Stack,
     registry,
 )
+from ctxblocks.algebra import lengths
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.exactness import measure
 from ctxblocks.numerics import dot
 from ctxblocks.testing import theorem
 from ctxblocks.testing.cases import Conformance
-from ctxblocks.theorems import dynamics as core_dynamics
 from ctxblocks.theorems import finetuning as core_finetuning
 from ctxblocks.theorems import generation as core_generation
 from ctxblocks.theorems import transfer as core_transfer
@@ -103,17 +102,21 @@ FAULTS: dict[str, Fault] = {  # by the property meant for it
     ),
     "kept_tokens_are_restored": (ContextualBlock, "sequence", unpatched_tokens),
     "marginal_norms_are_dense": (
-        core_dynamics,
+        lengths,
         "image_norm",
         lambda right: lambda weights, x: 1.001 * right(weights, x),
     ),
-    "merged_weights_answer_alone": (ContextualBlock, "add_output_bias", lambda right: lambda self, shift: None),
+    "merged_weights_answer_alone": (ContextualBlock, "add_shift", lambda right: lambda self, update: None),
     "metric_is_least_in_its_norm": (
         Metric,
         "key",
         lambda right: lambda self, z: LeastNorm().key(z),
     ),
-    "norms_and_alignments_are_dense": (LowRank, "norm", lambda right: lambda self: right(self) * 1.001),
+    "norms_and_alignments_are_dense": (
+        lengths,
+        "norm",
+        lambda right: lambda x: 1.001 * right(x),
+    ),
     "operator_is_dense": (
         ContextOperator,
         "delta",
@@ -138,9 +141,9 @@ FAULTS: dict[str, Fault] = {  # by the property meant for it
         ),
     ),
     "transfer_at_the_projection_is_exact": (
-        ProjectedLayer,
-        "forward",
-        lambda right: lambda self, query, context, operator=None: right(self, query, context),
+        ContextualBlock,
+        "_project",
+        lambda right: lambda self, query, read, update: right(self, query, read, None),
     ),
     "transfer_is_exact": (
         ContextualBlock,

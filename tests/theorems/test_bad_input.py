@@ -68,7 +68,12 @@ CASES: list[tuple[str, type[CtxblocksError], str, Callable[[], object]]] = [
     ),
     ("keep order", ArgumentError, r"keep: got \[2, 1\]", lambda: transfer(PLAIN, QUERY, CONTEXT, keep=[2, 1])),
     ("keep mask", ArgumentError, r"keep: got \[True", lambda: transfer(PLAIN, QUERY, CONTEXT, keep=torch.ones(5) > 0)),
-    ("keep and", ArgumentError, r"keep: got it beside", lambda: transfer(PLAIN, QUERY, CONTEXT, CONTEXT, keep=[1])),
+    (
+        "keep and",
+        ArgumentError,
+        r"keep: got it together with",
+        lambda: transfer(PLAIN, QUERY, CONTEXT, CONTEXT, keep=[1]),
+    ),
     ("patch", ArgumentError, r"patch_kept: .*keep=", lambda: transfer(PLAIN, QUERY, CONTEXT, patch_kept=True)),
     ("site", ArgumentError, r"site: got 'mlp', needs", lambda: transfer(PLAIN, QUERY, CONTEXT, site="mlp")),
     ("place", ArgumentError, r"place: got 'bias', needs", lambda: transfer(PLAIN, QUERY, CONTEXT, place="bias")),
@@ -149,7 +154,7 @@ def test_bad_input_is_a_typed_error(error: type[CtxblocksError], message: str, c
 def test_places_that_a_block_lacks_are_refused(kind: str) -> None:
     """`last-layer` is refused in a sandwich, `post-norm` everywhere else, by transfer and by forward alike."""
     wrong = "last-layer" if kind == "sandwich" else "post-norm"
-    with pytest.raises(ArgumentError, match=rf"update: got place '{wrong}'.*output-bias"):
+    with pytest.raises(ArgumentError, match=rf"place: got '{wrong}'.*output-bias"):
         transfer(block(kind), QUERY, CONTEXT, place=wrong)  # type: ignore[arg-type]
 
 
