@@ -6,11 +6,12 @@ from typing import Any
 import torch
 
 from ctxblocks import BlockSpec, FamilySpec
-from ctxblocks_transformers.updates.model_update import evaluation
+from ctxblocks_transformers.wiring.calling import evaluation
 from ctxblocks_transformers.wiring.checks import check_model
 from ctxblocks_transformers.wiring.family import family_of
-from ctxblocks_transformers.wiring.reads import NETWORK, sites_of
+from ctxblocks_transformers.wiring.sites import Site
 from ctxblocks_transformers.wiring.view import BlockView, view_of
+from ctxblocks_transformers.wiring.wirings import sites_of
 
 Tensors = dict[str, tuple[int, ...]]
 
@@ -71,8 +72,8 @@ def explain(model: Any, family: FamilySpec | None = None) -> ModelReport:
     with evaluation(model), torch.no_grad():
         view = view_of(model, family_of(model) if family is None else family)
     rows: list[LayerReport] = []
-    for site in sites_of(view, NETWORK):
-        row = _row(site.block, site.site)
+    for site in sites_of(view, "network"):
+        row = _row(site)
         if rows and dataclasses.replace(row, first=0, last=0) == dataclasses.replace(rows[-1], first=0, last=0):
             rows[-1] = dataclasses.replace(rows[-1], last=row.last)
         else:
@@ -81,36 +82,20 @@ def explain(model: Any, family: FamilySpec | None = None) -> ModelReport:
     return ModelReport(type(model).__name__, model.config.model_type, found.name, found.layers, tuple(rows))
 
 
-def _row(block: BlockView, site: str) -> LayerReport:
-    spec = block.spec
-    update, shift = formulas(spec, site)
+def _row(site: Site) -> LayerReport:
+    block, spec = site.block, site.block.spec
+    update, shift = site.formulas()
     return LayerReport(
         first=block.index,
         last=block.index,
         kind=type(block.layer).__name__,
         spec=spec,
-        site=site,
+        site=site.name,
         readers=_shapes(block, spec.readers),
         projection=_shapes(block, (spec.projection,) if spec.projection else ()),
         update=update,
         shift=shift,
     )
-
-
-def formulas(spec: BlockSpec, site: str) -> tuple[str, str]:
-    """The update and the shift of a block in words."""
-    if not site:
-        return "ΔW = 0: the layer reads no other token", "none"
-    if site != NETWORK:
-        return "ΔW = (W δ) kᵀ, δ = y_C − y, k = y / ‖y‖², y what the output projection W reads", "none"
-    if spec.wiring == "parallel":
-        return "ΔW = 0: the network reads no other token", "Δb' = mix_C − mix, added to the layer's output"
-    update = "ΔW = (W δ) kᵀ for every reader W, δ = z_C − z, k = z / ‖z‖²"
-    if spec.wiring == "post-norm":
-        where = f"the output of {spec.inner}, inside the last norm" if spec.inner else "the layer's output"
-    else:
-        where = f"the layer's output, behind {spec.branch}" if spec.branch else "the layer's output"
-    return update, f"Δb' = r_C − r, added to {where}"
 
 
 def _shapes(block: BlockView, paths: tuple[str, ...]) -> Tensors:

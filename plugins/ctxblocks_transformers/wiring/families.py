@@ -7,7 +7,7 @@ what is not here is guessed from the model at hand and proven on it.
 import attrs
 
 from ctxblocks import BlockSpec, FamilySpec
-from ctxblocks_transformers.wiring.wirings import (
+from ctxblocks_transformers.wiring.block_specs import (
     ATTENTION,
     BRANCH_NORM,
     FALCON_H1,

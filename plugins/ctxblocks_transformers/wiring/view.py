@@ -1,6 +1,7 @@
 """A model as the theorem sees it: its layers, the modules that matter in each, and the weights that read `z`."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -57,11 +58,7 @@ class BlockView:
     path: str
     layer: nn.Module
     spec: BlockSpec
-
-    def module(self, path: str) -> nn.Module:
-        """The module at a path of the specification; of a parameter, the module that holds it."""
-        found = resolve(self.layer, path)
-        return found if isinstance(found, nn.Module) else resolve(self.layer, path.rpartition(".")[0])
+    modules: Mapping[str, nn.Module]
 
     def readers(self) -> list[Weights]:
         """Everything that maps `z` linearly."""
@@ -74,7 +71,7 @@ class BlockView:
     def weights(self, path: str) -> Weights:
         """The weights at a path: of a module its `weight`, or the parameter itself."""
         found = resolve(self.layer, path)
-        module = self.module(path)
+        module = self.modules[path]
         name = "weight" if isinstance(found, nn.Module) else path.rpartition(".")[2]
         transposed = getattr(module, "is_transposed", False) or type(module).__name__ in TRANSPOSED
         biases = [bias for bias in ("bias", f"{name}_bias") if getattr(module, bias, None) is not None]
@@ -137,7 +134,8 @@ def view_of(model: nn.Module, family: FamilySpec) -> ModelView:
                 f"model: layer {index} ({type(layer).__name__}) fits no block of the family {family.name!r}; "
                 f"pass family=guess(model), or a FamilySpec of your own"
             )
-        blocks.append(BlockView(index, f"{path}.{index}", layer, spec))
+        modules = {each: holder(layer, each) for each in spec.paths()}
+        blocks.append(BlockView(index, f"{path}.{index}", layer, spec, modules))
     return ModelView(model, family, tuple(blocks))
 
 
@@ -157,3 +155,9 @@ def resolve(root: nn.Module, path: str) -> Any:
         if not isinstance(found, nn.Module | torch.Tensor):
             return None
     return found
+
+
+def holder(layer: nn.Module, path: str) -> nn.Module:
+    """The module at a path; of a parameter, the module that holds it."""
+    value = resolve(layer, path)
+    return value if isinstance(value, nn.Module) else resolve(layer, path.rpartition(".")[0])
