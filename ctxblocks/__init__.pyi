@@ -54,9 +54,6 @@ from .base.errors import (
 from .blocks.block import (
     ContextualBlock as ContextualBlock,
 )
-from .blocks.block import (
-    PlainBlock as PlainBlock,
-)
 from .blocks.layer import (
     ContextualLayer as ContextualLayer,
 )
@@ -78,10 +75,22 @@ from .blocks.residual import (
     ParallelBlock as ParallelBlock,
 )
 from .blocks.residual import (
+    PlainBlock as PlainBlock,
+)
+from .blocks.residual import (
     ResidualBlock as ResidualBlock,
 )
 from .blocks.stack import Stack as Stack
 from .blocks.update import ImplicitUpdate as ImplicitUpdate
+from .blocks.weights import (
+    LinearWeights as LinearWeights,
+)
+from .blocks.weights import (
+    RankOneChange as RankOneChange,
+)
+from .blocks.weights import (
+    last_layer_key as last_layer_key,
+)
 from .exactness.verify import (
     VerifyRow as VerifyRow,
 )
@@ -152,6 +161,7 @@ from .theorems.finetuning import (
     finetune as finetune,
 )
 from .theorems.generation import transfer_generation as transfer_generation
+from .theorems.implicit_update import implicit_update as implicit_update
 from .theorems.transfer import transfer as transfer
 
 __version__: str

@@ -17,9 +17,8 @@ from ctxblocks.bench.records import Comparison
 from ctxblocks.bench.start_up import start_up
 from ctxblocks.bench.statistics import Timing
 from ctxblocks.bench.timing import Call, Timed
-from ctxblocks.blocks.block import PlainBlock
 from ctxblocks.blocks.networks import MLP
-from ctxblocks.blocks.residual import ResidualBlock
+from ctxblocks.blocks.residual import PlainBlock, ResidualBlock
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.registration.registry import create
 from ctxblocks.theorems.dynamics import Dynamics, dynamics

@@ -13,8 +13,8 @@ from ctxblocks.base.messages import describe
 from ctxblocks.bench.config import BenchConfig, Variant
 from ctxblocks.bench.records import Measurement
 from ctxblocks.bench.timing import Call
-from ctxblocks.blocks.block import PlainBlock
 from ctxblocks.blocks.networks import MLP
+from ctxblocks.blocks.residual import PlainBlock
 from ctxblocks.registration.registry import create
 from ctxblocks.theorems.dynamics import dynamics
 

@@ -45,6 +45,11 @@ class ContextualLayer(nn.Module, abc.ABC):
         output: Tensor = super().__call__(query, context, *more)
         return output
 
+    def unchecked(self, query: Tensor, context: Tensor) -> Tensor:  # (…, d), (…, n, d_context) -> (…, d)
+        """The call without its checks, for callers that have checked the same arguments."""
+        output: Tensor = super().__call__(query, context)
+        return output
+
     @abc.abstractmethod
     def forward(
         self,

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks.algebra.operator import ContextOperator
-from ctxblocks.algebra.solvers import LeastNorm
 from ctxblocks.base.errors import ArgumentError
-from ctxblocks.blocks.networks import GatedMLP, LastLayerUpdate, Network, add_rank_one
+from ctxblocks.blocks.networks import GatedMLP, LastLayerUpdate, Network
+from ctxblocks.blocks.weights import LinearWeights, RankOneChange, last_layer_key
 from ctxblocks.numerics import dot, widen
 
 
@@ -91,21 +91,17 @@ class MixtureOfExperts(Network):
         z: Tensor,  # (…, d)
         operator: ContextOperator | None,
     ) -> tuple[Tensor, Tensor]:  # (…, experts, m), (…)
-        """`u_j / (S‖u_j‖²)` of the active experts, `S` the sum of the gates of those with `u_j ≠ 0`."""
+        """`g_j u_j / Σ_i g_i²‖u_i‖²` of every expert, 0 of those that are not active; and where every `g_j u_j` is 0."""
         z = z if operator is None else operator.apply(z)
         hidden = torch.stack([expert.hidden(z) for expert in self._experts()], dim=-2)
-        key, _, absent = LeastNorm().key(hidden)  # (…, experts, m), (…, experts)
-        usable = torch.where(absent, 0, widen(self.gates(z)))
-        total = usable.sum(-1, keepdim=True)  # (…, 1)
-        lost = total.squeeze(-1) == 0
-        weight = (usable > 0) / torch.where(total == 0, 1, total)
-        kept = torch.where(absent.unsqueeze(-1), 0, key)
-        return (widen(kept) * weight.unsqueeze(-1)).to(z.dtype), lost
+        gated = widen(self.gates(z)).unsqueeze(-1) * widen(hidden)
+        key, absent = last_layer_key(gated, mixture=True)
+        return key.to(z.dtype), absent
 
     def add_last(self, last: LastLayerUpdate) -> None:
         """`W_down,j ← W_down,j + Δb' key_jᵀ` of every expert."""
         for j, expert in enumerate(self._experts()):
-            add_rank_one(expert.down, last.shift, last.key[j])
+            RankOneChange(LinearWeights.of(expert.down), last.shift, last.key[j]).add()
 
     def add_output_bias(self, shift: Tensor) -> None:
         """Add to the bias that follows the weighted sum of experts."""

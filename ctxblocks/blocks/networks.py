@@ -1,4 +1,4 @@
-"""What follows the contextual layer in a block: networks that know which of their linear maps read `z`.
+"""The network that follows the contextual layer in a block; it knows which of its linear maps read `z`.
 
 Every *reader* of `z` takes the same operator on its right, `W → W P`: the first layer of an MLP, gate and up of a gated
 one, the router and all experts of a mixture. Applying `P` to `z` once is the same, and costs `O(d)`.
@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctxblocks.algebra.operator import ContextOperator
-from ctxblocks.algebra.solvers import LeastNorm
-from ctxblocks.base.checks import check_like
 from ctxblocks.base.errors import ArgumentError
-from ctxblocks.numerics import dot, widen
+from ctxblocks.blocks.weights import LinearWeights, RankOneChange, last_layer_key
+from ctxblocks.numerics import dot
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -32,7 +31,7 @@ class LastLayerUpdate(NamedTuple):
 
     Attributes:
         shift: `Δb' (…, d)`.
-        key: `u / ‖u‖² (…, m)`, `u` what the last dense layer reads; of a mixture `(…, experts, m)`, divided by the gates' sum.
+        key: `u / ‖u‖² (…, m)`, `u` the input of the last dense layer; of a mixture `(…, experts, m)`, see `last_layer_key`.
     """
 
     shift: Tensor
@@ -58,13 +57,24 @@ class Network(nn.Module, abc.ABC):
     ) -> Tensor:  # (…, d)
         """The output with the operator on every reader and the update on the last layer, where given."""
 
+    def rows(
+        self,
+        z: Tensor,  # (…, d)
+        chunk: int | None,
+    ) -> Tensor:  # (…, d)
+        """The output, computed for `chunk` rows at a time, over all of the batch; None for all at once."""
+        if chunk is None or z.shape[:-1].numel() <= chunk:
+            output: Tensor = self(z)
+            return output
+        return torch.cat([self(part) for part in z.reshape(-1, z.shape[-1]).split(chunk)]).view(z.shape)
+
     @abc.abstractmethod
     def last_key(
         self,
         z: Tensor,  # (…, d)
         operator: ContextOperator | None,
     ) -> tuple[Tensor, Tensor]:  # (…, m) or (…, experts, m); (…) bool
-        """The key with which a last-layer update adds its shift once, and where there is none."""
+        """The key with which a last-layer update adds its shift once, and where there is none; see `last_layer_key`."""
 
     @abc.abstractmethod
     def add_last(self, last: LastLayerUpdate) -> None:
@@ -73,21 +83,6 @@ class Network(nn.Module, abc.ABC):
     @abc.abstractmethod
     def add_output_bias(self, shift: Tensor) -> None:
         """Add `shift (d,)` to the bias of the output, in place; one is made if there is none."""
-
-
-def add_rank_one(linear: nn.Linear, column: Tensor, row: Tensor) -> None:
-    """`W ← W + column rowᵀ` in place, formed in the accumulator's dtype."""
-    with torch.no_grad():
-        linear.weight.copy_(widen(linear.weight) + widen(column).unsqueeze(-1) * widen(row))
-
-
-def add_bias(linear: nn.Linear, shift: Tensor) -> None:
-    """`b ← b + shift` in place; a linear map without a bias gets one."""
-    check_like("shift", shift, linear.weight, "the weight")
-    bias = (
-        shift.detach().clone() if linear.bias is None else (widen(linear.bias) + widen(shift)).detach().to(shift.dtype)
-    )
-    linear.bias = nn.Parameter(bias, requires_grad=linear.weight.requires_grad)
 
 
 def _activation(name: str) -> Callable[[Tensor], Tensor]:
@@ -127,16 +122,15 @@ class _OneLast(Network):
         operator: ContextOperator | None,
     ) -> tuple[Tensor, Tensor]:  # (…, m), (…)
         """`u / ‖u‖²` and where `u = 0`."""
-        key, _, absent = LeastNorm().key(self.hidden(z if operator is None else operator.apply(z)))
-        return key, absent
+        return last_layer_key(self.hidden(z if operator is None else operator.apply(z)))
 
     def add_last(self, last: LastLayerUpdate) -> None:
         """`W_down ← W_down + Δb' keyᵀ`."""
-        add_rank_one(self.down, last.shift, last.key)
+        RankOneChange(LinearWeights.of(self.down), last.shift, last.key).add()
 
     def add_output_bias(self, shift: Tensor) -> None:
         """`b' ← b' + shift`."""
-        add_bias(self.down, shift)
+        LinearWeights.of(self.down).add_bias(shift)
 
 
 class MLP(_OneLast):

@@ -1,4 +1,4 @@
-"""Blocks with skips: residual blocks with every usual placement of norms, and parallel blocks [Def. B.1, App. C]."""
+"""The kinds of blocks: plain, residual with every usual placement of norms, and parallel [Def. 2.1, Def. B.1, App. C]."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -6,12 +6,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ctxblocks.algebra.operator import ContextOperator
+from ctxblocks.base.checks import check_choice
 from ctxblocks.base.errors import ArgumentError, ShapeError
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.layer import ContextualLayer
 from ctxblocks.blocks.networks import Network
 from ctxblocks.blocks.read import Read
-from ctxblocks.blocks.update import one_of
+from ctxblocks.blocks.update import ImplicitUpdate
 
 Norm = Callable[[int], nn.Module]
 Placement = Literal["none", "pre", "post", "sandwich"]
@@ -23,11 +25,33 @@ _NORMS = {
 }
 
 
+class PlainBlock(ContextualBlock):
+    """`f(A(C, x))` [Def. 2.1]: the network reads the layer, nothing bypasses it."""
+
+    has_bypass = False
+
+    def split(
+        self,
+        query: Tensor,  # (…, d)
+        mixed: Tensor,  # (…, d)
+    ) -> Read:
+        """`z = A(C, x)`."""
+        return Read(mixed)
+
+    def join(
+        self,
+        bypass: Tensor | None,
+        output: Tensor,  # (…, d)
+    ) -> Tensor:  # (…, d)
+        """The network's output."""
+        return output
+
+
 class _SkipBlock(ContextualBlock):
     """A block that adds the query to what its layer gives, so that the layer itself may not."""
 
     def __init__(self, layer: ContextualLayer, network: Network, norms: tuple[str, ...], norm_class: Norm) -> None:
-        super().__init__(layer, network)
+        super().__init__(layer, network, {name: norm_class(layer.width) for name in norms})
         if layer.has_skip:
             raise ArgumentError(
                 f"layer: got {type(layer).__name__} with a skip of its own, needs one without, since "
@@ -38,20 +62,6 @@ class _SkipBlock(ContextualBlock):
                 f"layer: got context_width {layer.context_width} beside width {layer.width}, needs them equal where one norm "
                 f"precedes both; use norm='none' or norm='post'"
             )
-        self.norms = nn.ModuleDict({name: norm_class(layer.width) for name in norms})
-
-    def _norm(self, name: str, x: Tensor) -> Tensor:
-        if name not in self.norms:
-            return x
-        normed: Tensor = self.norms[name](x)
-        return normed
-
-    def enter(
-        self,
-        tokens: Tensor,  # (…, d)
-    ) -> Tensor:  # (…, d)
-        """`N₀ t`, where there is such a norm."""
-        return self._norm("enter", tokens)
 
 
 class ResidualBlock(_SkipBlock):
@@ -84,7 +94,7 @@ class ResidualBlock(_SkipBlock):
         norm: Placement = "none",
         norm_class: Norm = nn.LayerNorm,
     ) -> None:
-        one_of("norm", norm, _NORMS)
+        check_choice("norm", norm, _NORMS)
         super().__init__(layer, network, _NORMS[norm], norm_class)
         self.norm = norm
         self.places = ("output-bias", "post-norm") if norm == "sandwich" else ("output-bias", "last-layer")
@@ -100,8 +110,8 @@ class ResidualBlock(_SkipBlock):
         mixed: Tensor,  # (…, d)
     ) -> Read:
         """`z` and `r` as in the table above."""
-        stream = query + self._norm("mixed", mixed)
-        read = self._norm("read", stream)
+        stream = query + self.norm_at("mixed", mixed)
+        read = self.norm_at("read", stream)
         return Read(read, read if self.norm == "post" else stream)
 
     def join(
@@ -112,8 +122,8 @@ class ResidualBlock(_SkipBlock):
         """`r + N₂(output)` in a sandwich (with the output bias that a merged update leaves), else `N₂(r + output)`."""
         assert bypass is not None
         if self.norm != "sandwich":
-            return self._norm("output", bypass + output)
-        joined = bypass + self._norm("output", output)
+            return self.norm_at("output", bypass + output)
+        joined = bypass + self.norm_at("output", output)
         return joined if self.output_bias is None else joined + self.output_bias
 
     def normalized(self, output: Tensor) -> Tensor:  # (…, d) -> (…, d)
@@ -130,22 +140,32 @@ class ResidualBlock(_SkipBlock):
         normed: Tensor = torch.func.functional_call(norm, plain, (output,))
         return normed
 
-    def scale_output(self, change: Tensor | None) -> None:
-        """`w ← w + change` for the weight `w` of `N₂`, in place."""
-        if self.norm != "sandwich" or change is None:
-            super().scale_output(change)
-            return
-        weight = self.norms["output"].get_parameter("weight")
-        with torch.no_grad():
-            weight.add_(change)
+    def carrier(
+        self,
+        place: str,
+        z: Tensor,  # (…, d)
+        operator: ContextOperator,  # (…, d)
+        shift: Tensor,  # (…, d)
+    ) -> tuple[Tensor | None, Tensor, str]:
+        """The change of `N₂`'s scale that stands for the shift, `Δb' ⊘ n̂`, where that is the place."""
+        if place != "post-norm":
+            return super().carrier(place, z, operator, shift)
+        scale = self.normalized(self.network(z, operator))
+        carrier = torch.where(scale == 0, 0, shift / torch.where(scale == 0, 1, scale))
+        return carrier, (scale == 0) & (shift != 0), "an entry of the normalised output is zero"
 
-    def add_output_bias(self, shift: Tensor) -> None:
-        """Add the shift where the bypass joins: after `N₂` in a sandwich, else in the network's output bias."""
+    def add_shift(self, update: ImplicitUpdate) -> None:
+        """Of a sandwich: add to the scale of `N₂`, or to a bias after it; else as every block does."""
         if self.norm != "sandwich":
-            super().add_output_bias(shift)
+            super().add_shift(update)
             return
-        bias = shift.detach().clone() if self.output_bias is None else (self.output_bias + shift).detach()
-        self.output_bias = nn.Parameter(bias)
+        assert update.shift is not None
+        with torch.no_grad():
+            if update.carrier is not None:
+                self.norms["output"].get_parameter("weight").add_(update.carrier)
+            else:
+                bias = update.shift if self.output_bias is None else self.output_bias + update.shift
+                self.output_bias = nn.Parameter(bias.detach().clone())
 
 
 class ParallelBlock(_SkipBlock):
@@ -168,7 +188,7 @@ class ParallelBlock(_SkipBlock):
         mixed: Tensor,  # (…, d)
     ) -> Read:
         """`z = N₁x` and `r = x + A(N₀C, N₀x)`."""
-        return Read(self._norm("read", query), query + mixed)
+        return Read(self.norm_at("read", query), query + mixed, depends=self.reads_context)
 
     def join(
         self,

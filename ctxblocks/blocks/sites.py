@@ -1,53 +1,34 @@
-"""The two sites where Theorem 2.2 applies in a block: what is read there, and what follows.
+"""The two sites of a block where a context can be exchanged for an update: what is read there, and what follows.
 
-At `"network"` the network's first dense layers read `z`, beside a bypass. At `"out-proj"` the layer's own output
-projection reads what the layer mixed, and everything after it is the theorem's `f`, so nothing bypasses the site.
+At `"network"` the input projections of the block's network read `z`, next to a residual stream `r`. At `"out-proj"` the
+layer's own output projection reads what the layer mixed; everything after it is the theorem's `f`, so nothing bypasses it.
 """
 
-import torch
-from torch import Tensor
+import dataclasses
+from collections.abc import Callable
 
-from ctxblocks.blocks.block import ContextualBlock
+from torch import Tensor, nn
+
 from ctxblocks.blocks.read import Read
-from ctxblocks.blocks.update import ImplicitUpdate, Site
+from ctxblocks.blocks.update import ImplicitUpdate
+
+SITES = ("network", "out-proj")
 
 
-def read_at(
-    site: Site,
-    block: ContextualBlock,
-    query: Tensor,  # (…, d)
-    context: Tensor,  # (…, n, d_context)
-) -> Read:
-    """What the site reads at the query."""
-    if site == "network":
-        return block.contextualize(query, context)
-    return Read(block.projected_layer().mix(block.enter(query), block.enter(context)), None)
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A site of one block, as the block describes it.
 
+    Attributes:
+        readers: the input projections that take the operator, by name.
+        read: `(query (…, d), context (…, n, d_context)) -> Read`, the input of the site at the query.
+        read_causal: `(queries (…, n + 1, d), context) -> Read`, the same at `q_i` after `c_1 … c_i`, `i = 0 … n`.
+        complete: `(query, read, update or None) -> (…, d)`, the block's output from that input, with the update in place.
+        network_input: the same for the input of the block's network, after the operator.
+    """
 
-def read_causal_at(
-    site: Site,
-    block: ContextualBlock,
-    queries: Tensor,  # (…, n + 1, d)
-    context: Tensor,  # (…, n, d_context)
-) -> Read:
-    """What the site reads at `q_i` after `c_1 … c_i`, `i = 0 … n`."""
-    if site == "network":
-        return block.contextualize_causal(queries, context)
-    layer, queries, context = block.projected_layer(), block.enter(queries), block.enter(context)
-    rows = [layer.mix(queries[..., i, :], context[..., :i, :]) for i in range(queries.shape[-2])]
-    return Read(torch.stack(rows, dim=-2), None)
-
-
-def complete_at(
-    site: Site,
-    block: ContextualBlock,
-    query: Tensor,  # (…, d)
-    read: Read,
-    update: ImplicitUpdate | None = None,
-) -> Tensor:  # (…, d)
-    """The block's output from what the site read, with the update in place if given."""
-    if site == "network":
-        return block.complete(read, update)
-    layer = block.projected_layer()
-    mixed = read.z if update is None else update.operator.apply(read.z)
-    return block.complete(block.split(query, layer.finish(block.enter(query), layer.projection(mixed))))
+    readers: dict[str, nn.Linear]
+    read: Callable[[Tensor, Tensor], Read]
+    read_causal: Callable[[Tensor, Tensor], Read]
+    complete: Callable[[Tensor, Read, ImplicitUpdate | None], Tensor]
+    network_input: Callable[[Tensor, Read, ImplicitUpdate | None], Tensor]

@@ -42,6 +42,11 @@ class Stack(nn.Module):
             assert isinstance(block, ContextualBlock)
             yield block
 
+    @property
+    def in_order(self) -> tuple[ContextualBlock, ...]:
+        """The blocks, the first one first."""
+        return tuple(self)
+
     def __len__(self) -> int:
         return len(self.blocks)
 

@@ -1,23 +1,18 @@
-"""The implicit update of a block: an operator on its readers and a shift of what bypasses them [Thm. 2.2, Thm. B.2]."""
+"""The implicit update of a block: an operator on its input projections and a bias shift [Thm. 2.2, Thm. B.2]."""
 
-import copy
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol, Self, TypeVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ctxblocks.algebra.low_rank import LowRank
+from ctxblocks.algebra.lengths import marginal_change, update_cosine, update_distance, update_norm
 from ctxblocks.algebra.operator import ContextOperator
-from ctxblocks.base.errors import ArgumentError, ShapeError
+from ctxblocks.base.errors import ShapeError
 from ctxblocks.base.records import STATIC, record
-from ctxblocks.blocks.networks import LastLayerUpdate, add_bias, add_rank_one
-from ctxblocks.numerics import cosine, wide_matmul, widen
+from ctxblocks.blocks.networks import LastLayerUpdate
 
-if TYPE_CHECKING:
-    from ctxblocks.blocks.block import ContextualBlock
-
+Block = TypeVar("Block", bound="Mergeable")
 Site = Literal["network", "out-proj"]
 Place = Literal["output-bias", "last-layer", "post-norm"]
 Index = int | slice | Tensor | None | tuple[Any, ...]
@@ -33,23 +28,15 @@ def take(value: Tensor | None, index: Index, trailing: int) -> Tensor | None:
     return value[(*index, *[slice(None)] * trailing)]
 
 
-def stacked(operator: ContextOperator, weights: Tensor | Iterable[Tensor]) -> LowRank:
-    """`ΔW` of the vertical stack of the readers' weights, in the accumulator's dtype: `Wδ` may be too small for float16."""
-    weights = [weights] if isinstance(weights, Tensor) else list(weights)
-    direction = operator.direction.unsqueeze(-1)  # (…, d, 1)
-    columns = torch.cat([wide_matmul(weight, direction) for weight in weights], dim=-2)  # (…, m, 1)
-    return LowRank(columns, widen(operator.key).unsqueeze(-2))
-
-
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImplicitUpdate:
-    """What a context does to a block's weights: `ΔW = W(P − I)` for every reader, and the bypass shift `Δb'`.
+    """The change of weights that equals a context: `ΔW = W(P − I)` for every input projection, and the bias shift `Δb'`.
 
     Attributes:
         operator: `P`, batched `(…, d)`.
         shift: `Δb' = r_C − r_{C∖Y} (…, d)`; None where nothing bypasses the site.
-        site: `"network"`, the readers of the block's network, or `"out-proj"`, the layer's own output projection.
+        site: `"network"`, the input projections of the block's network, or `"out-proj"`, the layer's own output projection.
         place: where the shift goes: `"output-bias"`, `"last-layer"` or `"post-norm"`.
         carrier: what carries the shift there: the last layer's key `(…, m)` (of a mixture `(…, experts, m)`),
             or the change of the post-norm's scale `(…, d)`; None for the output bias.
@@ -86,7 +73,7 @@ class ImplicitUpdate:
         weights: Tensor | Iterable[Tensor],  # (m, d) each
     ) -> Tensor:  # (…)
         """`‖ΔW‖ = ‖Wδ‖ ‖k‖`, Frobenius and spectral at once, over the vertical stack of the weights given."""
-        return stacked(self.operator, weights).norm().to(self.operator.key.dtype)
+        return update_norm(self.operator, _listed(weights))
 
     def alignment(
         self,
@@ -94,10 +81,22 @@ class ImplicitUpdate:
         weights: Tensor | Iterable[Tensor],  # (m, d) each
     ) -> Tensor:  # (…), in [−1, 1]; 0 where an update vanishes
         """`⟨ΔW_1, ΔW_2⟩_F / (‖ΔW_1‖_F ‖ΔW_2‖_F)` over the vertical stack of the weights given."""
-        weights = [weights] if isinstance(weights, Tensor) else list(weights)
-        mine, theirs = stacked(self.operator, weights), stacked(other.operator, weights)
-        columns = cosine(mine.columns.squeeze(-1), theirs.columns.squeeze(-1))
-        return (columns * cosine(mine.rows.squeeze(-2), theirs.rows.squeeze(-2))).to(self.operator.key.dtype)
+        return update_cosine(self.operator, other.operator, _listed(weights))
+
+    def distance(
+        self,
+        other: "ImplicitUpdate",
+        weights: Tensor | Iterable[Tensor],  # (m, d) each
+    ) -> Tensor:  # (…)
+        """`‖ΔW_1 − ΔW_2‖_F` over the vertical stack of the weights given, free of over- and underflow."""
+        return update_distance(self.operator, other.operator, _listed(weights))
+
+    def marginal_change(
+        self,
+        weights: Tensor | Iterable[Tensor],  # (m, d) each
+    ) -> Tensor:  # (…, n)
+        """`‖W_{i+1} − W_i‖_F` of successive updates along the last batch axis `(…, n + 1)` [Sec. 3, Fig. 3]."""
+        return marginal_change(self.operator, _listed(weights))
 
     def last_layer(self) -> LastLayerUpdate | None:
         """The update of the last dense layer, if that is where the shift goes."""
@@ -105,10 +104,10 @@ class ImplicitUpdate:
             return None
         return LastLayerUpdate(self.shift, self.carrier)
 
-    def merged(self, block: "ContextualBlock") -> "ContextualBlock":
+    def merged(self, block: Block) -> Block:
         """A copy of the block with the update in its weights: called without an update, it answers as if it had one.
 
-        Readers, the last layer or the output projection receive a bias where the update needs one.
+        Input projections, the last layer or the output projection receive a bias where the update needs one.
 
         Raises:
             ShapeError: the update has batch dimensions; take one of them by indexing.
@@ -120,31 +119,18 @@ class ImplicitUpdate:
                 f"query; take one by indexing, such as update[0]"
             )
         block.check_update(self)
-        merged = copy.deepcopy(block)
-        for linear in merged.readers(self.site).values():
-            add_operator(linear, self.operator)
-        if self.shift is None:
-            return merged
-        if self.place == "post-norm":
-            merged.scale_output(self.carrier)
-        elif last := self.last_layer():
-            merged.network.add_last(last)
-        else:
-            merged.add_output_bias(self.shift)
-        return merged
+        return block.merged(self)
 
 
-def add_operator(linear: nn.Linear, operator: ContextOperator) -> None:
-    """`W ← W P` and `b ← b + β Wδ`, in place."""
-    shift = None if operator.offset is None else operator.bias(linear.weight.detach())
-    column = operator.delta(linear.weight.detach()).columns.squeeze(-1)
-    add_rank_one(linear, column, operator.key)
-    if shift is not None:
-        add_bias(linear, shift)
+class Mergeable(Protocol):
+    """What `ImplicitUpdate.merged` needs of a block."""
+
+    def check_update(self, update: ImplicitUpdate) -> None:
+        """Raise unless the update belongs to such a block."""
+
+    def merged(self, update: ImplicitUpdate) -> Self:
+        """A copy with the update in its weights."""
 
 
-def one_of(name: str, got: str, allowed: Iterable[str]) -> None:
-    """Raise unless `got` is one of the words allowed."""
-    allowed = list(allowed)
-    if got not in allowed:
-        raise ArgumentError(f"{name}: got {got!r}, needs one of {', '.join(map(repr, allowed))}")
+def _listed(weights: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    return [weights] if isinstance(weights, Tensor) else list(weights)

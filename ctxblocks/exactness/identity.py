@@ -6,7 +6,6 @@ from torch import Tensor
 from ctxblocks.algebra.solvers import Augmented, LeastNorm, Solver
 from ctxblocks.base.errors import DegenerateQueryError
 from ctxblocks.blocks.block import ContextualBlock
-from ctxblocks.blocks.sites import read_at
 from ctxblocks.blocks.update import ImplicitUpdate, Place, Site
 from ctxblocks.exactness.measure import Measure, Transferred
 from ctxblocks.exactness.tolerance import Comparison
@@ -31,7 +30,7 @@ def identity(
     block = measure.block
     with torch.no_grad():
         update = solve(block, query, context, reduced, solver=solver, site=site, place=place)
-        used = Transferred(query, read_at(site, block, query, reduced), read_at(site, block, query, context), update)
+        used = Transferred(query, block.site(site).read(query, reduced), block.site(site).read(query, context), update)
         wanted, got, without = block(query, context), block(query, reduced, update=update), block(query, reduced)
         return measure.outputs(used, got, wanted, without)
 

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ctxblocks.blocks.block import ContextualBlock, PlainBlock
+from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.layer import ContextualLayer
 from ctxblocks.blocks.mixture import MixtureOfExperts
 from ctxblocks.blocks.networks import MLP, GatedMLP, Network
-from ctxblocks.blocks.residual import ParallelBlock, ResidualBlock
+from ctxblocks.blocks.residual import ParallelBlock, PlainBlock, ResidualBlock
 from ctxblocks.registration.specs import LayerSpec
 
 BLOCKS: dict[str, Callable[[ContextualLayer, Network], ContextualBlock]] = {

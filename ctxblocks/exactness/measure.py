@@ -16,7 +16,6 @@ from ctxblocks.algebra.operator import ContextOperator
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.mixture import MixtureOfExperts
 from ctxblocks.blocks.read import Read
-from ctxblocks.blocks.sites import complete_at
 from ctxblocks.blocks.update import ImplicitUpdate
 from ctxblocks.exactness.tolerance import DRAWS, SPREAD, Comparison, precision, reader_bound, round_off
 
@@ -118,7 +117,7 @@ class Measure:
             change = torch.maximum(change, self._updated_change(exact, noise))
         alike, counted = self._choices(used, clean_logits, logits)
         spread = torch.where(alike, change, 0).amax(0)
-        direct = complete_at(used.update.site, self.block, used.query, used.full)  # not the layer's next answer
+        direct = self.block.site(used.update.site).complete(used.query, used.full, None)  # not the layer's next answer
         own = (direct.double() - clean).abs().amax(-1)
         unit = round_off(wanted.dtype)
         tolerance = SPREAD * (spread + own) + 4 * unit * wanted.double().abs().amax(-1)
@@ -140,7 +139,7 @@ class Measure:
 
     def _noise(self, used: Transferred, off: Tensor | None) -> dict[str, Tensor]:  # (8, …, m) each
         noise = {}
-        for name, reader in self.exact.readers(used.update.site).items():
+        for name, reader in self.exact.site(used.update.site).readers.items():
             bound = reader_bound(reader, used.base.z, used.full.z, used.update.operator)
             bound = bound if off is None else bound + off @ reader.weight.abs().mT
             noise[name] = bound * self._gaussian(bound)
@@ -168,7 +167,7 @@ class Measure:
         if noise is None:
             return self._run(exact.query, read, exact.update, None)
         bypass = read.bypass if read.bypass is None or jitter is None else read.bypass + jitter
-        with adding(noise, self.exact.readers(site)):
+        with adding(noise, self.exact.site(site).readers):
             return self._run(
                 _draws(exact.query),
                 Read(_draws(read.z), bypass if jitter is not None else _some(read.bypass)),
@@ -179,16 +178,16 @@ class Measure:
     def _run(
         self, query: Tensor, read: Read, update: ImplicitUpdate, applied: ImplicitUpdate | None
     ) -> tuple[Tensor, Tensor | None]:
-        output = complete_at(update.site, self.exact, query, read, applied)
+        output = self.exact.site(update.site).complete(query, read, applied)
         network = self.exact.network
         if not isinstance(network, MixtureOfExperts):
             return output, None
-        return output, network.router(network_read(self.exact, query, read, update, applied))
+        return output, network.router(self.exact.site(update.site).network_input(query, read, applied))
 
     def _updated_change(self, exact: Transferred, noise: dict[str, Tensor]) -> Tensor:  # (8, …)
         """What the noise changes around the run with the update in place."""
         calm, _ = self._run(exact.query, exact.base, exact.update, exact.update)
-        with adding(noise, self.exact.readers(exact.update.site)):
+        with adding(noise, self.exact.site(exact.update.site).readers):
             wide = Read(_draws(exact.base.z), _some(exact.base.bypass))
             moved, _ = self._run(_draws(exact.query), wide, exact.update, exact.update)
         return (moved - calm).abs().amax(-1)
@@ -203,8 +202,9 @@ class Measure:
             return torch.ones(shape, dtype=torch.bool), torch.ones(shape, dtype=torch.bool)
         sets = chosen_sets(clean, network.active)
         alike = (chosen_sets(noisy, network.active) == sets).all(-1)
-        direct = network_read(self.block, used.query, used.full, used.update, None)
-        patched = network_read(self.block, used.query, used.base, used.update, used.update)
+        site = self.block.site(used.update.site)
+        direct = site.network_input(used.query, used.full, None)
+        patched = site.network_input(used.query, used.base, used.update)
         flipped = [(network.chosen(z).sort(-1).values != sets).any(-1) for z in (direct, patched)]
         own = (network.router(direct).double() - clean).abs().amax(-1)
         off = SPREAD * ((noisy - clean).abs().amax((0, -1)) + own) + 4 * round_off(direct.dtype) * clean.abs().amax(-1)
@@ -222,17 +222,6 @@ def _some(value: Tensor | None) -> Tensor | None:
 
 def _is_last(name: str, module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) and name.split(".")[-1] == "down"
-
-
-def network_read(
-    block: ContextualBlock, query: Tensor, read: Read, update: ImplicitUpdate, applied: ImplicitUpdate | None
-) -> Tensor:  # (…, d)
-    """What the network's readers are given, with an update in place where `applied`."""
-    z = read.z if applied is None else applied.operator.apply(read.z)
-    if update.site == "network":
-        return z
-    layer = block.projected_layer()
-    return block.split(query, layer.finish(block.enter(query), layer.projection(z))).z
 
 
 def chosen_sets(logits: Tensor, active: int) -> Tensor:  # (…, experts) -> (…, active)

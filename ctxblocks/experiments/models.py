@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from ctxblocks.blocks.block import ContextualBlock, PlainBlock
+from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.networks import MLP
-from ctxblocks.blocks.residual import ResidualBlock
+from ctxblocks.blocks.residual import PlainBlock, ResidualBlock
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.experiments.presets import Configuration, ModelConfig
 from ctxblocks.experiments.tasks import derive_seed

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ctxblocks.algebra.operator import ContextOperator
 from ctxblocks.algebra.solvers import LeastNorm, Metric
-from ctxblocks.blocks.sites import read_at
 from ctxblocks.blocks.update import ImplicitUpdate
 from ctxblocks.exactness.identity import solve
 from ctxblocks.exactness.tolerance import READERS, precision, within
@@ -189,7 +188,7 @@ def key_reads_one(case: Case, data: st.DataObject) -> None:
     block, reduced = draw_block(case, data), draw_part(case, data)
     assume(block.reads_context)
     solver = draw_solver(case, data, block.width)
-    base, full = (read_at("network", block, case.query, tokens).z.detach() for tokens in (reduced, case.context))
+    base, full = (block.site("network").read(case.query, tokens).z.detach() for tokens in (reduced, case.context))
     op = solve(block, case.query, case.context, reduced, solver=solver).operator
     assume(bool((base != 0).any(-1).all()))
     unit = rounding(case, base.shape[-1], base, full)
@@ -204,7 +203,7 @@ def metric_is_least_in_its_norm(case: Case, data: st.DataObject) -> None:
     """`Metric(M)` has the least `‖ΔW M^{1/2}‖_F` among all keys with `kᵀz = 1`, and `Metric(I)` is `LeastNorm()`."""
     block, reduced = draw_block(case, data), draw_part(case, data)
     assume(block.reads_context)
-    z = read_at("network", block, case.query, reduced).z.detach()
+    z = block.site("network").read(case.query, reduced).z.detach()
     assume(bool((z != 0).any(-1).all()))
     unit, eye = rounding(case, z.shape[-1], z), torch.eye(block.width, dtype=case.dtype, device=case.device)
     plain = transfer(block, case.query, case.context, reduced, solver=LeastNorm()).operator.key.double()

@@ -15,8 +15,8 @@ from ctxblocks.testing.theorem_algebra import close, rounding
 from ctxblocks.testing.theorem_draws import DENSE, draw_block
 from ctxblocks.testing.theorem_simulation import simulate
 from ctxblocks.testing.theorem_stack import draw_solver_for, draw_stack
+from ctxblocks.theorems.arguments import Block
 from ctxblocks.theorems.dynamics import Dynamics, dynamics
-from ctxblocks.theorems.plan import Block
 
 __all__ = [
     "dynamics_serve_every_prefix",

@@ -17,7 +17,6 @@ from ctxblocks.blocks.layer import ContextualLayer
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.exactness.tolerance import DRAWS, FAST, SPREAD, Comparison, precision, round_off, within
 from ctxblocks.testing.cases import Case
-from ctxblocks.theorems.plan import blocks_of
 
 
 class _Noisy(ContextualLayer):
@@ -66,7 +65,7 @@ def noisy(model: ContextualBlock | Stack, case: Case) -> ContextualBlock | Stack
     """A float64 copy whose layers and readers are off by what they may be off by in the dtype of the case."""
     copied = copy.deepcopy(model).double()
     generator = torch.Generator().manual_seed(case.seed)
-    pairs = zip(blocks_of(model), blocks_of(copied), strict=True)
+    pairs = zip(model.in_order, copied.in_order, strict=True)
     for number, (low, high) in enumerate(pairs):
         high.layer = _Noisy(low.layer, high.layer, case.dtype, case.seed + number)
         for reader in high.network.readers.values():

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ctxblocks.algebra.solvers import Augmented, LeastNorm, Solver
 from ctxblocks.base.errors import DegenerateQueryError
-from ctxblocks.blocks.sites import read_at
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.blocks.update import ImplicitUpdate
 from ctxblocks.exactness.kinds import KINDS, admits, build
@@ -17,8 +16,8 @@ from ctxblocks.exactness.measure import Measure, Transferred
 from ctxblocks.testing.cases import Case
 from ctxblocks.testing.theorem_draws import DENSE, draw_block, draw_keep
 from ctxblocks.testing.theorem_simulation import simulate
+from ctxblocks.theorems.arguments import Block
 from ctxblocks.theorems.generation import transfer_generation
-from ctxblocks.theorems.plan import Block
 from ctxblocks.theorems.transfer import transfer
 
 __all__ = ["generation_is_reproduced", "kept_tokens_are_restored", "stack_is_patched_block_by_block"]
@@ -62,7 +61,7 @@ def stack_is_patched_block_by_block(case: Case, data: st.DataObject) -> None:
         tokens = [case.context, reduced]
         for number, (block, update) in enumerate(zip(stack, updates, strict=True)):
             reads = [
-                read_at("network", block, q, t)
+                block.site("network").read(q, t)
                 for q, t in zip((patched[number], full[number]), tokens[::-1], strict=True)
             ]
             used = Transferred(full[number], reads[0], reads[1], update)

@@ -13,7 +13,6 @@ from ctxblocks.algebra.operator import ContextOperator
 from ctxblocks.algebra.solvers import Augmented, LeastNorm, Metric
 from ctxblocks.base.errors import DegenerateQueryError
 from ctxblocks.blocks.layer import ContextualLayer, ProjectedLayer
-from ctxblocks.blocks.sites import read_at
 from ctxblocks.blocks.update import Place
 from ctxblocks.exactness.identity import identity, solve
 from ctxblocks.exactness.kinds import NETWORKS, build
@@ -59,7 +58,7 @@ def projection_site(case: Case, data: st.DataObject) -> None:
     """The same with the update in the layer's own output projection, where nothing bypasses it [Thm. 2.2]."""
     assume(isinstance(case.layer, ProjectedLayer))
     block = draw_block(case, data)
-    solver = draw_solver(case, data, block.projected_layer().projection.in_features)
+    solver = draw_solver(case, data, block.site("out-proj").readers["projection"].in_features)
     reduced = draw_part(case, data)
     found = identity(Measure(block, case.seed), case.query, case.context, reduced, solver=solver, site="out-proj")
     assert found.ok, str(found)
@@ -82,7 +81,7 @@ def merged_weights(case: Case, data: st.DataObject) -> None:
     query, context, reduced = first(case.query, 1), first(case.context, 2), first(draw_part(case, data), 2)
     with torch.no_grad():
         update = solve(block, query, context, reduced, solver=solver, place=place)
-        base, full = read_at("network", block, query, reduced), read_at("network", block, query, context)
+        base, full = block.site("network").read(query, reduced), block.site("network").read(query, context)
         got, wanted = update.merged(block)(query, reduced), block(query, context)
     found = Measure(block, case.seed).outputs(Transferred(query, base, full, update), got, wanted)
     assert found.ok, str(found)
@@ -92,7 +91,7 @@ def not_unique(case: Case, data: st.DataObject) -> None:
     """`ΔW + K` with `K A(C∖Y, x) = 0` serves equally, and has no smaller norm [Rem. 2.4]; here `K = Wδ vᵀ` with `vᵀz = 0`."""
     block, reduced = draw_block(case, data), draw_part(case, data)
     assume(block.reads_context)
-    base, full = (read_at("network", block, case.query, tokens) for tokens in (reduced, case.context))
+    base, full = (block.site("network").read(case.query, tokens) for tokens in (reduced, case.context))
     z = base.z.detach().double()
     assume(bool((z != 0).any(-1).all()))
     drawn = torch.randn(z.shape, generator=case.generator(), dtype=torch.float64).to(z.device)
@@ -115,7 +114,7 @@ def control_without_update(case: Case, data: st.DataObject) -> None:
     """Where the context moves the read, leaving out the update, the operator or the shift is seen."""
     for kind in ("plain/gated",) if case.layer.has_skip else ("plain/gated", "skip/gated"):
         block, reduced = build(kind, case.layer, case.seed), draw_part(case, data)
-        base, full = (read_at("network", block, case.query, tokens) for tokens in (reduced, case.context))
+        base, full = (block.site("network").read(case.query, tokens) for tokens in (reduced, case.context))
         matters = moved(base.z, full.z)
         assume_some(matters)
         update = solve(block, case.query, case.context, reduced)

@@ -9,16 +9,17 @@ from torch import Tensor
 
 from ctxblocks.algebra.low_rank import LowRank
 from ctxblocks.algebra.solvers import LeastNorm, Solver
-from ctxblocks.base.checks import inside_transform
+from ctxblocks.base.checks import check_choice, inside_transform
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.base.records import STATIC, record
 from ctxblocks.blocks.block import ContextualBlock
-from ctxblocks.blocks.chunks import check_chunk, complete_rows, room_for_prefixes
 from ctxblocks.blocks.read import Read
 from ctxblocks.blocks.stack import Stack
-from ctxblocks.blocks.update import ImplicitUpdate, one_of
-from ctxblocks.numerics import dot, image_norm, norm, widen
-from ctxblocks.theorems.plan import Block, Plan, blocks_of, check_problem, read_in, solvers_of
+from ctxblocks.blocks.update import ImplicitUpdate
+from ctxblocks.numerics import dot
+from ctxblocks.theorems.arguments import Block, check_problem, solvers_of
+from ctxblocks.theorems.chunks import check_chunk, room_for_prefixes, rows_at_a_time
+from ctxblocks.theorems.implicit_update import Placement
 
 
 @record
@@ -45,7 +46,7 @@ class Dynamics:
     @property
     def outputs(self) -> Tensor:  # (…, n + 1, d)
         """`T(C_i, x)`, computed with the context; the network runs when they are asked for, since no update needs it."""
-        return complete_rows(self.block, self.full, None, self.chunk)
+        return self.block.complete(self.full, None, rows_at_a_time(self.block, self.chunk))
 
     def weights(self, reader: str | None = None) -> list[Tensor]:  # (m, d) each
         """The weights `W_0` of all readers, or of the one named.
@@ -55,13 +56,14 @@ class Dynamics:
         """
         readers = self.block.network.readers
         if reader is not None:
-            one_of("reader", reader, readers)
+            check_choice("reader", reader, readers)
             return [readers[reader].weight]
         return [linear.weight for linear in readers.values()]
 
     def updated_outputs(self) -> Tensor:  # (…, n + 1, d)
         """`T_{W_i}(x)`: the query alone under every update; equals `outputs` [Cor. 2.5.1]."""
-        return complete_rows(self.block, self.base.expand(self.full.z), self.updates, self.chunk)
+        rows = rows_at_a_time(self.block, self.chunk)
+        return self.block.complete(self.base.expand(self.full.z), self.updates, rows)
 
     def marginal_norms(self, reader: str | None = None) -> Tensor:  # (…, n)
         """`‖W_{i+1} − W_i‖_F`, `i = 0 … n − 1`, over the stack of all readers or the one named [Fig. 3].
@@ -69,19 +71,7 @@ class Dynamics:
         Where the base read is the same for every prefix the change has rank one, and this is its spectral norm too;
         elsewhere it has rank two and this is its Frobenius norm.
         """
-        op = self.updates.operator
-        early, late = op.key[..., :-1, :], op.key[..., 1:, :]  # k_i, k_{i+1}
-        if self.steady:
-            step = op.direction[..., 1:, :] - op.direction[..., :-1, :]
-            return (image_norm(self.weights(reader), step) * norm(op.key[..., :1, :])).to(step.dtype)
-        # W(δ' k'ᵀ − δ kᵀ) with k' = c k + k⊥: the parts along k and k⊥ are orthogonal, so nothing cancels.
-        squares = dot(early, early)
-        along = dot(late, early) / torch.where(squares == 0, 1, squares)  # c
-        rest = widen(late) - along.unsqueeze(-1) * widen(early)  # k⊥
-        turned = along.unsqueeze(-1) * widen(op.direction[..., 1:, :]) - widen(op.direction[..., :-1, :])
-        parallel = image_norm(self.weights(reader), turned) * norm(early)
-        across = image_norm(self.weights(reader), op.direction[..., 1:, :]) * norm(rest)
-        return norm(torch.stack([parallel, across], dim=-1)).to(op.key.dtype)
+        return self.updates.marginal_change(self.weights(reader))
 
     def weight(self, i: int, reader: str | None = None) -> Tensor:  # (…, m, d)
         """`W_i`, dense, of the one reader or the one named.
@@ -144,7 +134,7 @@ class Dynamics:
             raise ArgumentError(f"i: got {i}, needs 0 ≤ i < {steps}")
 
     def _check_gradient(self) -> None:
-        if not self.block.reads_context:
+        if not self.full.depends:
             raise ArgumentError(
                 "gradient: the network of a parallel block reads no context, so its weights do not move; read .updates.shift"
             )
@@ -208,31 +198,32 @@ def dynamics(
         ArgumentError: `chunk` is below 1.
         OutOfMemoryError: there is less memory than the prefixes take, or torch was refused what it asked for.
     """
-    plan = Plan(check=check)
-    check_problem(block, query, context, plan)
+    placement = Placement(check=check)
+    check_problem(block, query, context, placement)
     check_chunk(chunk)
-    how = (solvers_of(block, solver), plan, chunk)
+    how = (solvers_of(block, solver), placement, chunk)
     if inside_transform():
-        found = _all_prefixes(block, query, context, how)
+        steps = _all_prefixes(block, query, context, how)
     else:
-        with room_for_prefixes(context, blocks_of(block)):
-            found = _all_prefixes(block, query, context, how)
-    return found if isinstance(block, Stack) else found[0]
+        with room_for_prefixes(context, block.in_order):
+            steps = _all_prefixes(block, query, context, how)
+    return steps if isinstance(block, Stack) else steps[0]
 
 
 def _all_prefixes(
-    block: Block, query: Tensor, context: Tensor, how: tuple[list[Solver], Plan, int | None]
+    block: Block, query: Tensor, context: Tensor, how: tuple[list[Solver], Placement, int | None]
 ) -> list[Dynamics]:
-    """Block by block: the reads of all prefixes, their updates, and what the patched query alone makes of them."""
-    (solvers, plan, chunk), blocks = how, blocks_of(block)
-    query, context, found = read_in(block, query), read_in(block, context), []
+    """Block by block: the reads after every prefix, their updates, and the activation of the patched query alone."""
+    solvers, placement, chunk = how
+    query, context, steps = block.read_in(query), block.read_in(context), []
     copies = alone = query.unsqueeze(-2)  # (…, 1 or n + 1, d)
-    for number, (each, one) in enumerate(zip(blocks, solvers, strict=True)):
+    for number, (each, solver) in enumerate(zip(block.in_order, solvers, strict=True)):
         full = each.contextualize_prefixes(copies, context)
-        base = each.contextualize(alone, each.no_tokens(alone))
-        update = plan.update(each, one, base, full)
-        found.append(Dynamics(update, full, base, each, one, chunk))
-        if number + 1 < len(blocks):
-            copies = complete_rows(each, full, None, chunk)
-            alone, context = complete_rows(each, base.expand(full.z), update, chunk), each.sequence(context)
-    return found
+        base = each.read(alone, each.no_tokens(alone))
+        update = placement.update(each, base, full, solver)
+        steps.append(Dynamics(update, full, base, each, solver, chunk))
+        if number + 1 < len(solvers):
+            rows = rows_at_a_time(each, chunk)
+            copies = each.complete(full, None, rows)
+            alone, context = each.complete(base.expand(full.z), update, rows), each.sequence(context)
+    return steps

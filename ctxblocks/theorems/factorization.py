@@ -12,7 +12,8 @@ from ctxblocks.base.records import STATIC, record
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.read import Read
 from ctxblocks.blocks.update import ImplicitUpdate
-from ctxblocks.theorems.plan import Plan, check_problem
+from ctxblocks.theorems.arguments import check_problem
+from ctxblocks.theorems.implicit_update import Placement
 
 
 @record
@@ -116,11 +117,9 @@ def factorize(
         raise ArgumentError(
             f"block: got {type(block).__name__}, needs a ContextualBlock; factorize the blocks of a stack one by one"
         )
-    plan = Plan(check=check)
-    check_problem(block, query, context, plan)
+    placement = Placement(check=check)
+    check_problem(block, query, context, placement)
     mixed = block.layer.suffixes(block.enter(query), block.enter(context))  # (…, n + 1, d)
     reads = block.split(query.unsqueeze(-2).expand_as(mixed), mixed)
-    bypass = reads.bypass
-    base = Read(reads.z[..., 1:, :], None if bypass is None else bypass[..., 1:, :])
-    full = Read(reads.z[..., :-1, :], None if bypass is None else bypass[..., :-1, :])
-    return Factorization(plan.update(block, solver, base, full), reads, block)
+    base, full = reads.rows(slice(1, None)), reads.rows(slice(None, -1))
+    return Factorization(placement.update(block, base, full, solver), reads, block)

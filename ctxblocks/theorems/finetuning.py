@@ -17,7 +17,7 @@ from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.networks import Network
 from ctxblocks.blocks.update import ImplicitUpdate
 from ctxblocks.numerics import dot, norm
-from ctxblocks.theorems.plan import Plan, check_problem
+from ctxblocks.theorems.arguments import check_tensors
 
 Biases = dict[str, Tensor]
 
@@ -168,7 +168,7 @@ def finetune(
         )
     if not 0 < lr < float("inf"):
         raise ArgumentError(f"lr: got {lr}, needs a positive finite learning rate")
-    check_problem(block, query, context, Plan())
+    check_tensors(block, query, context)
     if 0 in query.shape[:-1]:
         raise ShapeError(
             f"query: got shape {tuple(query.shape)}, an empty batch, needs at least one task; leave out the call"

@@ -13,7 +13,8 @@ from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.read import Read
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.blocks.update import ImplicitUpdate
-from ctxblocks.theorems.plan import Block, Plan, blocks_of, check_problem, read_in, solvers_of
+from ctxblocks.theorems.arguments import Block, check_problem, solvers_of
+from ctxblocks.theorems.implicit_update import Placement
 
 
 @overload
@@ -49,20 +50,19 @@ def transfer_generation(
         ShapeError: prompt or response are empty, or their batch shapes differ.
         DegenerateQueryError: a read without the prompt is zero.
     """
-    plan, steps = Plan(check=check), response.shape[-2] if response.dim() > 1 else 0
+    placement, steps = Placement(check=check), response.shape[-2] if response.dim() > 1 else 0
     if prompt.dim() < 2 or prompt.shape[-2] < 1 or steps < 1:
         raise ShapeError(
             f"prompt, response: got shapes {tuple(prompt.shape)} and {tuple(response.shape)}, needs at least one token in each"
         )
-    check_problem(block, prompt[..., -1, :], prompt, plan, "prompt")
+    check_problem(block, prompt[..., -1, :], prompt, placement, "prompt")
     check_tokens("response", response, prompt[..., -1, :], prompt.shape[-1])
     first = prompt.shape[-2] - 1
-    tokens = read_in(block, torch.cat([prompt, response[..., :-1, :]], dim=-2))  # (…, p + t − 1, d)
+    tokens = block.read_in(torch.cat([prompt, response[..., :-1, :]], dim=-2))  # (…, p + t − 1, d)
     patched, kept, updates = tokens[..., first:, :], tokens[..., first + 1 :, :], []  # (…, t, d), (…, t − 1, d)
-    for each, one in zip(blocks_of(block), solvers_of(block, solver), strict=True):
+    for each, one in zip(block.in_order, solvers_of(block, solver), strict=True):
         full, base = each.contextualize_tokens(tokens), _response_reads(each, patched, kept)
-        chosen = Read(full.z[..., first:, :], None if full.bypass is None else full.bypass[..., first:, :])
-        updates.append(plan.update(each, one, base, chosen))
+        updates.append(placement.update(each, base, full.rows(slice(first, None)), one))
         tokens, patched, kept = each.complete(full), each.complete(base, updates[-1]), each.sequence(kept)
     return updates if isinstance(block, Stack) else updates[0]
 
@@ -78,4 +78,5 @@ def _response_reads(
     if kept.shape[-2]:
         parts.append(block.contextualize_causal(patched[..., 1:, :], kept[..., :-1, :]))
     bypasses = [part.bypass for part in parts if part.bypass is not None]
-    return Read(torch.cat([part.z for part in parts], dim=-2), torch.cat(bypasses, dim=-2) if bypasses else None)
+    z = torch.cat([part.z for part in parts], dim=-2)
+    return Read(z, torch.cat(bypasses, dim=-2) if bypasses else None, alone.depends)

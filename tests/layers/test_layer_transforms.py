@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks import GatedMLP, ResidualBlock, Stack, dynamics, registry, transfer
-from ctxblocks.theorems.plan import Block
+from ctxblocks.theorems.arguments import Block
 
 LAYERS = ("delta-rule", "griffin", "gru", "linear-attention", "local-attention", "lstm", "rnn", "self-attention", "ssm")
 CASES = [

@@ -1,17 +1,14 @@
-"""Many rows through a network, a part of them at a time."""
+"""How many prefixes a network works on at a time, and whether there is memory for all of them."""
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.base.memory import check_room, memory_errors
 from ctxblocks.blocks.block import ContextualBlock
-from ctxblocks.blocks.read import Read
-from ctxblocks.blocks.update import ImplicitUpdate
 
 HIDDEN = 2**18
 """Numbers that the first layers of a network put out at a time: a megabyte in float32."""
@@ -51,21 +48,8 @@ def room_for_prefixes(
         yield
 
 
-def complete_rows(
-    block: ContextualBlock,
-    read: Read,  # (…, n, d)
-    update: ImplicitUpdate | None,  # batched (…, n), of place "output-bias"
-    chunk: int | None,
-) -> Tensor:  # (…, n, d)
-    """`block.complete`, the network working on `chunk` rows at a time, over all of the batch."""
-    z = read.z if update is None else update.operator.apply(read.z)
-    bypass = read.bypass
-    if bypass is not None and update is not None and update.shift is not None:
-        bypass = bypass + update.shift
-    if chunk is None:
-        chunk = max(1, HIDDEN // sum(reader.out_features for reader in block.network.readers.values()))
-    if z.shape[:-1].numel() <= chunk:
-        return block.join(bypass, block.network(z))
-    parts = z.reshape(-1, z.shape[-1]).split(chunk)
-    output = torch.cat([block.network(part) for part in parts])
-    return block.join(bypass, output.view(z.shape))
+def rows_at_a_time(block: ContextualBlock, chunk: int | None) -> int:
+    """The rows that the network works on at a time: as asked, or as many as keep its first layers' outputs in a cache."""
+    if chunk is not None:
+        return chunk
+    return max(1, HIDDEN // sum(reader.out_features for reader in block.network.readers.values()))

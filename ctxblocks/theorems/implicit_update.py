@@ -1,0 +1,85 @@
+"""Theorem 2.2 and Theorem B.2: two reads, with and without a part of the context, give the update that stands for it."""
+
+import dataclasses
+
+from torch import Tensor
+
+from ctxblocks.algebra.operator import ContextOperator
+from ctxblocks.algebra.solvers import Solver
+from ctxblocks.base.checks import inside_transform
+from ctxblocks.base.errors import DegenerateQueryError
+from ctxblocks.blocks.block import ContextualBlock
+from ctxblocks.blocks.read import Read
+from ctxblocks.blocks.update import ImplicitUpdate, Place, Site
+
+
+def implicit_update(
+    base: Read,  # (…, d): without `Y`
+    full: Read,  # (…, d): with `Y`
+    solver: Solver,
+    *,
+    check: bool = True,
+) -> tuple[ContextOperator, Tensor | None]:  # P (…, d), Δb' (…, d)
+    """The operator `P` and the bias shift `Δb'` that map a read without `Y` to the read with it [Thm. 2.2, Thm. B.2].
+
+    Theorem. Let a block's output be `T(C, x) = J(r_C, M(z_C))`, where the network `M` reads `z` through linear maps `W` only
+    and `J` joins its output with the residual stream `r`. Let `z_{C∖Y} ≠ 0`, or `δ = z_C − z_{C∖Y} = 0`. With
+    `k = z_{C∖Y} / ‖z_{C∖Y}‖²`, `P = I + δkᵀ` and `Δb' = r_C − r_{C∖Y}`, the block with `W P` in place of every `W`, and with
+    `Δb'` added to its residual stream, gives without `Y` what it gave with `Y`.
+
+    Proof. `P z_{C∖Y} = z_{C∖Y} + δ (kᵀz_{C∖Y}) = z_{C∖Y} + δ = z_C`, since `kᵀz_{C∖Y} = 1`. Every `W` meets `z` alone, so that
+    the network with `W P` puts out `M(P z_{C∖Y}) = M(z_C)`. Also `r_{C∖Y} + Δb' = r_C`. Hence
+    `J(r_{C∖Y} + Δb', M(P z_{C∖Y})) = J(r_C, M(z_C)) = T(C, x)`. ∎
+
+    Only `kᵀz_{C∖Y} = 1` (with an offset, `kᵀz_{C∖Y} + β = 1`) was used: every solver that meets it is exact [Rem. 2.4].
+    A plain block has no `r`. A post-norm block adds `Δb'` before its last norm `N₂`, a sandwich after it. In a parallel
+    block `z` does not depend on the context: `P = I`, and all of the context is `Δb'`. Where `z_{C∖Y} = 0` and `δ ≠ 0` no
+    operator of rank one exists, and the augmented solver has an update.
+
+    Args:
+        base: the read without `Y`; of fewer rows than `full` where one serves all.
+        full: the read with `Y`, at the same query.
+        solver: which of all exact updates.
+        check: whether to look at values; not done inside a transform, where a degenerate query gives NaN.
+
+    Returns:
+        `P`, and `Δb'`, which is None where nothing bypasses the network.
+
+    Raises:
+        DegenerateQueryError: `z_{C∖Y}` is zero and `δ` is not.
+    """
+    operator = solver.solve(base.z, full.z, check) if full.depends else ContextOperator.identity(full.z)
+    if base.bypass is None or full.bypass is None:
+        return operator, None
+    return operator, full.bypass - base.bypass
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where the update of a block goes, and whether values are checked on the way.
+
+    Attributes:
+        site: `"network"` or `"out-proj"`.
+        place: of the bias shift.
+        check: whether to look at values.
+    """
+
+    site: Site = "network"
+    place: Place = "output-bias"
+    check: bool = True
+
+    def update(self, block: ContextualBlock, base: Read, full: Read, solver: Solver) -> ImplicitUpdate:
+        """The update of a block from its two reads, with what carries the bias shift at its place.
+
+        Raises:
+            DegenerateQueryError: the base read is zero, or nothing can carry the shift there.
+        """
+        operator, shift = implicit_update(base, full, solver, check=self.check)
+        if shift is None or self.place == "output-bias":
+            return ImplicitUpdate(operator, shift, self.site, self.place)
+        carrier, lost, why = block.carrier(self.place, base.z, operator, shift)
+        if self.check and not inside_transform() and bool(lost.any()):
+            raise DegenerateQueryError(
+                f"place: {why} where the residual stream moves, needs it non-zero for {self.place!r}; use place='output-bias'"
+            )
+        return ImplicitUpdate(operator, shift, self.site, self.place, carrier)
