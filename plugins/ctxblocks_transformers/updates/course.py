@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from ctxblocks import ArgumentError, ContextOperator, ImplicitUpdate, Probe, registry
+from ctxblocks import ArgumentError, ContextOperator, ImplicitUpdate, LinearWeights, Probe, registry
 from ctxblocks.numerics import widen
 from ctxblocks_transformers.wiring.sites import Site
-from ctxblocks_transformers.wiring.view import Weights
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,16 +29,15 @@ class Course:
         Raises:
             ArgumentError: no reader has that path.
         """
-        readers = self.site.readers() or self.site.block.readers()
-        paths = [each.path for each in readers]
-        if reader is not None and reader not in paths:
-            raise ArgumentError(f"reader: got {reader!r}, needs one of {', '.join(map(repr, paths))}")
-        return [_matrix(each) for each in readers if reader in (None, each.path)]
+        readers = self.site.readers() or self.site.block.weights(*self.site.block.spec.readers)
+        if reader is not None and reader not in readers:
+            raise ArgumentError(f"reader: got {reader!r}, needs one of {', '.join(map(repr, readers))}")
+        return [_matrix(each) for path, each in readers.items() if reader in (None, path)]
 
 
 def monitor(
     sites: Sequence[Site], updates: Sequence[ImplicitUpdate | None], steps: int, names: Iterable[str] | None
-) -> dict[str, Tensor]:  # (blocks, steps) each
+) -> dict[str, Tensor]:  # (blocks, steps) or (blocks, steps - 1) each
     """Every probe on every block; a block that reads no other token counts as having zero updates."""
     known = registry()
     probes = [known.probe(name) for name in (known.probes if names is None else names)]
@@ -58,21 +56,26 @@ def monitor(
 
 def _course(site: Site, update: ImplicitUpdate | None, steps: int) -> Course:
     if update is None:
-        weight = site.block.readers()[0].matrices()
+        weight = site.block.weights(site.block.spec.readers[0]).popitem()[1].matrices()
         nothing = torch.zeros(steps, weight.shape[-1], dtype=weight.dtype, device=weight.device)
         update = ImplicitUpdate(ContextOperator.identity(widen(nothing)), widen(nothing), per_token=True)
     return Course(update, site)
 
 
-def _measured(probe: Probe, course: Course, steps: int) -> Tensor:  # (steps,)
+def _measured(
+    probe: Probe, course: Course, steps: int
+) -> Tensor:  # (steps,), or (steps - 1,) between successive updates
     values = torch.as_tensor(probe.measure(course)).detach().double().cpu()
+    if tuple(values.shape) == (steps - 1,):  # of successive updates
+        return values
     if tuple(values.shape) not in ((), (steps,)):
         raise ArgumentError(
-            f"probe {probe.name!r}: measured shape {tuple(values.shape)}, needs ({steps},), a number for each step, or one number"
+            f"probe {probe.name!r}: measured shape {tuple(values.shape)}, needs ({steps},), a number for each step, "
+            f"({steps - 1},) between steps, or one number"
         )
     return values.expand(steps)
 
 
-def _matrix(weights: Weights) -> Tensor:  # (m, d)
+def _matrix(weights: LinearWeights) -> Tensor:  # (m, d)
     matrices = widen(weights.matrices().detach())
     return matrices.reshape(-1, matrices.shape[-1])

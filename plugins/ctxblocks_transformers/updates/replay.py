@@ -17,7 +17,8 @@ from ctxblocks_transformers.wiring.checks import check_model, check_room, check_
 from ctxblocks_transformers.wiring.difference import Difference, difference_of, refuse_inert
 from ctxblocks_transformers.wiring.family import family_of
 from ctxblocks_transformers.wiring.passes import check_start, complete, observe
-from ctxblocks_transformers.wiring.sites import BlockReads, Hooks, Site, rows
+from ctxblocks_transformers.wiring.reads import BlockReads
+from ctxblocks_transformers.wiring.sites import Hooks, Site, rows
 from ctxblocks_transformers.wiring.view import ModelView, view_of
 from ctxblocks_transformers.wiring.wirings import check_site, sites_of
 
@@ -73,7 +74,9 @@ class Replay:
         """The largest difference of logits, relative to the largest logit of its step."""
         return max(each.relative for each in self.differences)
 
-    def monitor(self, probe_names: Sequence[str] | None = None) -> dict[str, Tensor]:  # (blocks, steps) each
+    def monitor(
+        self, probe_names: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:  # (blocks, steps), or (blocks, steps - 1) for measures of successive updates
         """Measurements of the updates along the generation, by the registered probes with these names, or by all.
 
         Raises:

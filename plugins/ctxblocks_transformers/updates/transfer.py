@@ -90,8 +90,8 @@ def _refuse_wrong(update: ModelUpdate, model: Any, guessed_or_registered: bool) 
     refuse_inert(report)
     if guessed_or_registered and not report.full <= (limit := allowed(report, model.dtype)):
         raise ArgumentError(
-            f"model: with its updates the query's output is {report.full:.3g} from that with the full context, which "
-            f"itself does {report.effect:.3g}, needs at most {limit:.3g}; {type(model).__name__} is not wired as the "
+            f"model: with its updates the query's output is {report.full:.3g} from that with the full context, "
+            f"whose effect is {report.effect:.3g}, needs at most {limit:.3g}; {type(model).__name__} is not wired as the "
             f"family {update.family.name!r} says: pass family=guess(model), or site='out-proj'"
         )
 

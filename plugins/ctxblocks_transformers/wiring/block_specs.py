@@ -1,4 +1,4 @@
-"""How layers of `transformers` are wired, as data: each kind once."""
+"""The wirings of the layers of `transformers`, as data: each kind once."""
 
 import attrs
 
@@ -52,7 +52,7 @@ LLAMA4_MIXTURE = attrs.evolve(
     LLAMA4,
     readers=(
         "feed_forward.router",
-        "feed_forward.experts.gate_up_proj",  # of z times its gate
+        "feed_forward.experts.gate_up_proj",  # reads z times its gate
         "feed_forward.shared_expert.gate_proj",
         "feed_forward.shared_expert.up_proj",
     ),

@@ -84,7 +84,7 @@ def check_room(model: Any, length: int, more: int = 0) -> None:
     if limit is not None and length + more > limit:
         extra = f" and {more} more" if more else ""
         raise ShapeError(
-            f"input_ids: got {length} tokens{extra}, needs at most {limit}, the number of the model's positions; shorten the prompt"
+            f"input_ids: got {length} tokens{extra}, needs at most {limit}, the model's positions; shorten the prompt"
         )
 
 

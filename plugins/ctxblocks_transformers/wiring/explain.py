@@ -1,4 +1,4 @@
-"""How the theorem sees a model: the wiring of every layer, what takes the update, and by which formula."""
+"""The wiring of every layer of a model, the weights that take its update, and the formulas of the update."""
 
 import dataclasses
 from typing import Any
@@ -21,15 +21,15 @@ class LayerReport:
     """Consecutive layers of one kind.
 
     Attributes:
-        first: the number of the first of them, from 0.
-        last: that of the last.
+        first: the index of the first of them, from 0.
+        last: the index of the last.
         kind: the class of the layers.
-        spec: how they are wired.
-        site: where the update goes: `"network"`, `"out-proj"`, or "" for layers that read no other token.
-        readers: the parameters of the network that read `z`, by path in the layer, with their shapes as they are stored.
-        projection: the same of the mixer's output projection.
-        update: the formula of the weights' update.
-        shift: the formula of the bypass shift, and where it is added.
+        spec: their wiring.
+        site: the site of the update: `"network"`, `"out-proj"`, or "" for layers that read no other token.
+        readers: the parameters of the network that read `z`, by path in the layer, with their shapes as stored.
+        projection: the same for the mixer's output projection.
+        update: the formula of the weight update.
+        shift: the formula of the bias shift, and where it is added.
     """
 
     first: int
@@ -45,14 +45,14 @@ class LayerReport:
 
 @dataclasses.dataclass(frozen=True)
 class ModelReport:
-    """What `transfer_model` would do in a model.
+    """The wiring of a model as `transfer_model` uses it.
 
     Attributes:
-        kind: the model's class.
-        model_type: of its configuration.
-        family: whose wiring it follows.
+        kind: the class of the model.
+        model_type: the model type of its configuration.
+        family: the name of its family.
         layers: path of the list of layers.
-        rows: the layers, consecutive ones of one kind in one row.
+        rows: the layers, with consecutive layers of one kind in one row.
     """
 
     kind: str
@@ -63,10 +63,10 @@ class ModelReport:
 
 
 def explain(model: Any, family: FamilySpec | None = None) -> ModelReport:
-    """The wiring of every layer; of a model on the meta device as well, if a plugin provides its family.
+    """The wiring of every layer. The model may be on the meta device if a plugin registers its family.
 
     Raises:
-        ArgumentError: the model is no causal language model whose blocks are known or can be guessed.
+        ArgumentError: the model is not a language model whose blocks are known or can be guessed.
     """
     check_model(model, values=False)
     with evaluation(model), torch.no_grad():
@@ -78,8 +78,7 @@ def explain(model: Any, family: FamilySpec | None = None) -> ModelReport:
             rows[-1] = dataclasses.replace(rows[-1], last=row.last)
         else:
             rows.append(row)
-    found = view.family
-    return ModelReport(type(model).__name__, model.config.model_type, found.name, found.layers, tuple(rows))
+    return ModelReport(type(model).__name__, model.config.model_type, view.family.name, view.family.layers, tuple(rows))
 
 
 def _row(site: Site) -> LayerReport:
@@ -99,6 +98,5 @@ def _row(site: Site) -> LayerReport:
 
 
 def _shapes(block: BlockView, paths: tuple[str, ...]) -> Tensors:
-    found = [block.weights(path) for path in paths]
-    names = [each.path if each.path.endswith(each.name) else f"{each.path}.{each.name}" for each in found]
-    return {name: tuple(each.parameter.shape) for name, each in zip(names, found, strict=True)}
+    weights = block.weights(*paths)
+    return {block.local_name(path, each.name): tuple(each.parameter.shape) for path, each in weights.items()}

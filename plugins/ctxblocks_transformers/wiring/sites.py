@@ -5,13 +5,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from ctxblocks import ContextOperator, ImplicitUpdate, Solver
+from ctxblocks import ContextOperator, ImplicitUpdate, LinearWeights, Read, Solver, implicit_update
 from ctxblocks.numerics import widen
-from ctxblocks_transformers.wiring.implicit import Read, implicit_update
-from ctxblocks_transformers.wiring.view import BlockView, Weights
+from ctxblocks_transformers.wiring.reads import BlockReads
+from ctxblocks_transformers.wiring.view import BlockView
 
 NAMES = ("hidden_states", "activations", "x", "inputs", "input")
 """Names of the keyword argument that holds a module's input, by preference."""
@@ -61,33 +60,6 @@ class Hooks(contextlib.ExitStack):
         self.callback(module.register_forward_hook(hook).remove)
 
 
-@dataclasses.dataclass
-class BlockReads:
-    """The inputs of one block and of its site, one row for each token.
-
-    Attributes:
-        entered: `h (tokens, d)`, the input of the layer; of several residual streams all, concatenated.
-        z: `(tokens, d)`, the input of the site's dense layers; None where they do not depend on other tokens.
-        bypass: `r (tokens, d)`, the residual stream; of a parallel block the mixer's output; None without a network site.
-        simple: whether the network's output is one tensor as wide as the layer's input.
-    """
-
-    entered: Tensor | None = None
-    z: Tensor | None = None
-    bypass: Tensor | None = None
-    simple: bool = False
-
-    def clear(self) -> None:
-        """Release the tensors."""
-        self.entered = self.z = self.bypass = None
-
-    def at(self, tokens: slice | Tensor) -> "BlockReads":
-        """The rows of some tokens."""
-        parts = (self.entered, self.z, self.bypass)
-        entered, z, bypass = (None if x is None else x[tokens if isinstance(tokens, slice) else tokens.to(x.device)] for x in parts)
-        return BlockReads(entered, z, bypass, self.simple)
-
-
 @dataclasses.dataclass(frozen=True)
 class Site:
     """A block without a site: its layer reads no other token. The subclasses are the sites.
@@ -106,7 +78,7 @@ class Site:
         """Record the block's reads of some tokens whenever the model is called."""
 
         def entered(x: Tensor) -> None:
-            reads.entered = _picked(by_token(x), tokens)
+            reads.entered = picked(by_token(x), tokens)
 
         def simple(output: Any) -> None:
             width = None if reads.entered is None else reads.entered.shape[-1]
@@ -133,12 +105,12 @@ class Site:
         operator, shift = implicit_update(self.read(base), self.read(full), solver)
         return ImplicitUpdate(operator, shift, self.name, per_token=per_token)  # type: ignore[arg-type]
 
-    def readers(self) -> list[Weights]:
-        """The weights that read the site's input."""
-        return []
+    def readers(self) -> dict[str, LinearWeights]:
+        """The weights that read the site's input, by path in the layer."""
+        return {}
 
-    def changed(self) -> list[Weights]:
-        """The weights that take the operator."""
+    def changed(self) -> dict[str, LinearWeights]:
+        """The weights that take the operator, by path in the layer."""
         return self.readers()
 
     def formulas(self) -> tuple[str, str]:
@@ -157,54 +129,31 @@ class Site:
         return ""
 
 
-class ProjectionSite(Site):
-    """The output projection of a block's mixer. Nothing bypasses it."""
-
-    name = "out-proj"
-
-    def watch(self, hooks: Hooks, reads: BlockReads, tokens: slice | Tensor = EVERY) -> None:
-        super().watch(hooks, reads, tokens)
-
-        def read(x: Tensor) -> None:
-            reads.z = _picked(x, tokens)
-
-        hooks.before(self.block.modules[self.block.spec.projection], read)
-
-    def complete(self, hooks: Hooks, make: Callable[[BlockReads], ImplicitUpdate]) -> None:
-        hooks.before(
-            self.block.modules[self.block.spec.projection],
-            lambda x: _patched(x, make(BlockReads(z=rows(x))).operator),
-        )
-
-    def readers(self) -> list[Weights]:
-        return [self.block.weights(self.block.spec.projection)]
-
-    def formulas(self) -> tuple[str, str]:
-        return "ΔW = (W δ) kᵀ, δ = y_C − y, k = y / ‖y‖², y the input of the output projection W", "none"
-
-
 class NetworkSite(Site):
     """The dense layers of a block's network that read `z`; the residual stream `r` bypasses them."""
 
     name = "network"
 
     def watch(self, hooks: Hooks, reads: BlockReads, tokens: slice | Tensor = EVERY) -> None:
+        """Record the layer's input, `z` and the residual stream."""
         super().watch(hooks, reads, tokens)
         self.watch_bypass(hooks, reads, tokens)
 
         def read(x: Tensor) -> None:
-            reads.z = _picked(x, tokens)
+            reads.z = picked(x, tokens)
 
         self.at_entry(hooks, read)
 
     def complete(self, hooks: Hooks, make: Callable[[BlockReads], ImplicitUpdate]) -> None:
-        base, made = BlockReads(), []
+        """Make the update when `z` is known, apply its operator there, and add its shift further on."""
+        base = BlockReads()
+        made: list[ImplicitUpdate] = []
         self.watch_bypass(hooks, base)
 
         def enter(x: Tensor) -> Tensor:
             base.z = rows(x)
             made[:] = [make(base)]
-            return _patched(x, made[0].operator)
+            return patched(x, made[0].operator)
 
         self.at_entry(hooks, enter)
         hooks.after(self.shift_module, lambda x: shifted(x, made[0].shift))
@@ -214,7 +163,7 @@ class NetworkSite(Site):
         spec = self.block.spec
 
         def bypass(x: Tensor) -> None:
-            reads.bypass = _picked(x, tokens) * self.block.gain if spec.gain else _picked(x, tokens)
+            reads.bypass = picked(x, tokens) * self.block.gain if spec.gain else picked(x, tokens)
 
         hooks.before(self.block.modules[spec.bypass or spec.network], bypass)
 
@@ -226,10 +175,12 @@ class NetworkSite(Site):
         else:
             hooks.before(self.block.modules[spec.network], replace)
 
-    def readers(self) -> list[Weights]:
-        return self.block.readers()
+    def readers(self) -> dict[str, LinearWeights]:
+        """The dense layers that read `z`, by path in the layer."""
+        return self.block.weights(*self.block.spec.readers)
 
     def formulas(self) -> tuple[str, str]:
+        """The weight update and the bias shift in words."""
         update = "ΔW = (W δ) kᵀ for every reader W, δ = z_C − z, k = z / ‖z‖²"
         return update, f"Δb' = r_C − r, added to {self.shift_place}"
 
@@ -266,7 +217,7 @@ def shifted(
     return x if shift is None else (widen(rows(x)) + shift.to(x.device)).to(x.dtype).reshape(x.shape)
 
 
-def _patched(
+def patched(
     x: Tensor,  # (…, d)
     operator: ContextOperator,  # (tokens, d)
 ) -> Tensor:  # (…, d)
@@ -277,7 +228,7 @@ def _patched(
     return operator.apply(widen(rows(x))).to(x.dtype).reshape(x.shape)
 
 
-def _picked(x: Tensor, tokens: slice | Tensor) -> Tensor:
+def picked(x: Tensor, tokens: slice | Tensor) -> Tensor:
     """A copy of the rows of some tokens."""
     every = rows(x)
     return every[tokens].clone() if isinstance(tokens, slice) else every[tokens.to(x.device)]

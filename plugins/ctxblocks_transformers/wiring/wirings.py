@@ -4,20 +4,41 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ctxblocks import ArgumentError, ImplicitUpdate
+from ctxblocks import ArgumentError, ImplicitUpdate, LinearWeights, Read
 from ctxblocks.numerics import widen
-from ctxblocks_transformers.wiring.implicit import Read
-from ctxblocks_transformers.wiring.sites import (
-    EVERY,
-    BlockReads,
-    Hooks,
-    NetworkSite,
-    ProjectionSite,
-    Site,
-    rows,
-    shifted,
-)
-from ctxblocks_transformers.wiring.view import BlockView, ModelView, Weights
+from ctxblocks_transformers.wiring.reads import BlockReads
+from ctxblocks_transformers.wiring.sites import EVERY, Hooks, NetworkSite, Site, patched, picked, rows, shifted
+from ctxblocks_transformers.wiring.view import BlockView, ModelView
+
+
+class ProjectionSite(Site):
+    """The output projection of a block's mixer. Nothing bypasses it."""
+
+    name = "out-proj"
+
+    def watch(self, hooks: Hooks, reads: BlockReads, tokens: slice | Tensor = EVERY) -> None:
+        """Record the layer's input and the input of the output projection."""
+        super().watch(hooks, reads, tokens)
+
+        def read(x: Tensor) -> None:
+            reads.z = picked(x, tokens)
+
+        hooks.before(self.block.modules[self.block.spec.projection], read)
+
+    def complete(self, hooks: Hooks, make: Callable[[BlockReads], ImplicitUpdate]) -> None:
+        """Apply the operator to the input of the output projection."""
+        hooks.before(
+            self.block.modules[self.block.spec.projection],
+            lambda x: patched(x, make(BlockReads(z=rows(x))).operator),
+        )
+
+    def readers(self) -> dict[str, LinearWeights]:
+        """The output projection."""
+        return self.block.weights(self.block.spec.projection)
+
+    def formulas(self) -> tuple[str, str]:
+        """The weight update in words."""
+        return "ΔW = (W δ) kᵀ, δ = y_C − y, k = y / ‖y‖², y the input of the output projection W", "none"
 
 
 class PreNormSite(NetworkSite):
@@ -67,14 +88,14 @@ class ParallelSite(NetworkSite):
         scale = self.block.scale
 
         def bypass(x: Tensor) -> None:
-            every = rows(x * scale)
-            reads.bypass = every[tokens].clone() if isinstance(tokens, slice) else every[tokens.to(x.device)]
+            reads.bypass = picked(x * scale, tokens)
 
         hooks.after(self.block.modules[self.block.spec.mixer], bypass)
 
     def complete(self, hooks: Hooks, make: Callable[[BlockReads], ImplicitUpdate]) -> None:
         """Make the update after the mixer, and add its shift to the layer's output."""
-        base, made = BlockReads(), []
+        base = BlockReads()
+        made: list[ImplicitUpdate] = []
 
         def mixed(_: Tensor) -> None:
             made[:] = [make(base)]
@@ -89,9 +110,9 @@ class ParallelSite(NetworkSite):
         bypass = widen(reads.bypass)
         return Read(bypass, bypass, depends=False)
 
-    def changed(self) -> list[Weights]:
+    def changed(self) -> dict[str, LinearWeights]:
         """No weights: the operator is the identity."""
-        return []
+        return {}
 
     def formulas(self) -> tuple[str, str]:
         """The weight update and the bias shift in words."""

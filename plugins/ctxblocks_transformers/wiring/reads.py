@@ -1,0 +1,34 @@
+"""The inputs of a block and of its site, as a forward pass records them."""
+
+import dataclasses
+
+from torch import Tensor
+
+
+@dataclasses.dataclass
+class BlockReads:
+    """The inputs of one block and of its site, one row for each token.
+
+    Attributes:
+        entered: `h (tokens, d)`, the input of the layer; of several residual streams all, concatenated.
+        z: `(tokens, d)`, the input of the site's dense layers; None where they do not depend on other tokens.
+        bypass: `r (tokens, d)`, the residual stream; of a parallel block the mixer's output; None without a network site.
+        simple: whether the network's output is one tensor as wide as the layer's input.
+    """
+
+    entered: Tensor | None = None
+    z: Tensor | None = None
+    bypass: Tensor | None = None
+    simple: bool = False
+
+    def clear(self) -> None:
+        """Release the tensors."""
+        self.entered = self.z = self.bypass = None
+
+    def at(self, tokens: slice | Tensor) -> "BlockReads":
+        """The rows of some tokens."""
+        parts = (self.entered, self.z, self.bypass)
+        entered, z, bypass = (
+            None if x is None else x[tokens if isinstance(tokens, slice) else tokens.to(x.device)] for x in parts
+        )
+        return BlockReads(entered, z, bypass, self.simple)
