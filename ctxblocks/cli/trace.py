@@ -113,7 +113,7 @@ def _print(found: "PromptDynamics", names: list[str], folder: Path, out: Console
     table = Table(*heads, box=box.SIMPLE_HEAD if out.is_terminal else None)
     for block, site in enumerate(found.sites):
         last = [f"{float(found.measures[name][block, -1]):.4g}" for name in ("norm", "determinant", "shift")]
-        steps = [cell for name in ("marginal", "marginal_shift") for cell in _largest(found, name, block, names)]
+        steps = [cell for name in ("marginal-change", "marginal_shift") for cell in _largest(found, name, block, names)]
         table.add_row(str(block), site or "none", *last, *steps)
     out.print(table)
     out.print(f"wrote {folder / 'trace.html'}, {folder / 'trace.png'}, {folder / 'trace.json'}", soft_wrap=True)

@@ -6,10 +6,10 @@ from ctxblocks_transformers.prefixes.picture import picture
 from ctxblocks_transformers.prefixes.prompt_dynamics import PromptDynamics
 from ctxblocks_transformers.prefixes.trace import trace
 from ctxblocks_transformers.updates.course import Course
-from ctxblocks_transformers.updates.difference import Difference, InertUpdateError
 from ctxblocks_transformers.updates.model_update import Application, ModelUpdate
 from ctxblocks_transformers.updates.replay import Replay, replay
 from ctxblocks_transformers.updates.transfer import transfer_model
+from ctxblocks_transformers.wiring.difference import Difference, InertUpdateError
 from ctxblocks_transformers.wiring.explain import LayerReport, ModelReport, explain
 from ctxblocks_transformers.wiring.families import FAMILIES
 from ctxblocks_transformers.wiring.guess import guess
