@@ -1,23 +1,39 @@
-"""Small products that keep their accuracy in half precision and out of tensor-core rounding."""
+"""Sums, products, norms and angles for authors of layers and probes.
+
+Sums of half-precision numbers are accumulated in float32 and never in tf32; norms and cosines neither overflow nor
+underflow, however large or small their vectors are.
+"""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+__all__ = [
+    "accumulator",
+    "cosine",
+    "dot",
+    "image_norm",
+    "norm",
+    "scaled",
+    "stack_broadcast",
+    "wide_matmul",
+    "widen",
+]
+
 IMAGES = 2**18
-"""Entries of images that are held at a time."""
+"""Entries of `W x` that are held in memory at a time."""
 MANY = 16
-"""Vectors per dimension from which on a QR decomposition of the matrix costs less than it saves."""
+"""Vectors per dimension above which a QR decomposition of the matrix costs less than it saves."""
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which a sum of `dtype` products is carried: float32 for half types, else the dtype itself."""
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    """The dtype in which sums of `dtype` are accumulated: float32 for half types, else the dtype itself."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def widen(x: Tensor) -> Tensor:
-    """`x` in the dtype in which its sums are carried."""
+    """`x` in the dtype in which its sums are accumulated."""
     return x.to(accumulator(x.dtype))
 
 
@@ -40,9 +56,9 @@ def image_norm(
     weights: Sequence[Tensor],  # (m, d) each
     x: Tensor,  # (…, d)
 ) -> Tensor:  # (…), in the accumulator's dtype
-    """`‖W x‖` of the vertical stack of weights, free of overflow and underflow: `x` and `W` are scaled before they meet.
+    """`‖W x‖` for the vertical stack `W` of the weights; `x` and `W` are scaled first, so nothing over- or underflows.
 
-    Of many `x`, and where no gradient is needed, `‖R x‖` with `W = Q R`: images of `d` numbers instead of `m`.
+    For many `x`, and where no gradient is needed, it is computed as `‖R x‖` with `W = Q R`: `d` numbers instead of `m`.
     """
     unit, scale = scaled(x)
     size = torch.stack([weight.detach().abs().max() for weight in weights]).max().to(unit.dtype)
@@ -58,7 +74,7 @@ def image_norm(
 def _triangle(
     matrix: Tensor,  # (m, d)
 ) -> Tensor:  # (min(m, d), d)
-    """`R` of `matrix = Q R`, where it is smaller: its images are as long."""
+    """`R` of `matrix = Q R`, if it is smaller than the matrix; `‖R x‖ = ‖matrix x‖`."""
     return torch.linalg.qr(matrix, mode="r").R if matrix.shape[0] > matrix.shape[1] else matrix
 
 
@@ -66,9 +82,9 @@ def _lengths(
     rows: Tensor,  # (n, d)
     matrix: Tensor,  # (m, d)
 ) -> Tensor:  # (n,)
-    """`‖matrix x‖` of every row, a part of them at a time, so that their images stay in the cache."""
+    """`‖matrix x‖` of every row, some rows at a time, so that the products stay in the cache."""
     parts = rows.split(max(1, IMAGES // max(1, len(matrix))))
-    return torch.cat([torch.linalg.vector_norm(some @ matrix.mT, dim=-1) for some in parts])
+    return torch.cat([torch.linalg.vector_norm(part @ matrix.mT, dim=-1) for part in parts])
 
 
 def cosine(
@@ -96,11 +112,11 @@ def wide_matmul(
     a: Tensor,  # (…, p, q)
     b: Tensor,  # (…, q, r)
 ) -> Tensor:  # (…, p, r), in the accumulator's dtype
-    """`a @ b` with half types carried in float32."""
+    """`a @ b`, half types accumulated in float32."""
     return widen(a) @ widen(b)
 
 
 def stack_broadcast(parts: Sequence[Tensor], dim: int) -> Tensor:
-    """`torch.stack` of tensors whose batch shapes may differ."""
+    """`torch.stack` of tensors whose shapes are broadcast first."""
     shape = torch.broadcast_shapes(*[part.shape for part in parts])
     return torch.stack([part.expand(shape) for part in parts], dim=dim)

@@ -1,23 +1,11 @@
 """Configurations of the bundled task classes."""
 
-from typing import Any
-
 import attrs
 
 from ctxblocks import ArgumentError
+from ctxblocks.validators import at_least, share
 
-
-def _at_least(least: float) -> Any:
-    def check(instance: Any, attribute: Any, value: Any) -> None:
-        if not value >= least:
-            raise ArgumentError(f"{type(instance).__name__}: got {attribute.name}={value!r}, needs at least {least}")
-
-    return check
-
-
-def _share(instance: Any, attribute: Any, value: Any) -> None:
-    if not 0 <= value <= 1:
-        raise ArgumentError(f"{type(instance).__name__}: got {attribute.name}={value!r}, needs a share from 0 to 1")
+_COUNT = at_least(1, by_class=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -29,37 +17,37 @@ class TaskConfig:
         examples: `n`, examples in a prompt.
     """
 
-    inputs: int = attrs.field(default=5, validator=_at_least(1))
-    examples: int = attrs.field(default=32, validator=_at_least(1))
+    inputs: int = attrs.field(default=5, validator=_COUNT)
+    examples: int = attrs.field(default=32, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
 class NoisyLinearConfig(TaskConfig):
     """`noise`: σ of what is added to the prompt's labels."""
 
-    noise: float = attrs.field(default=0.5, validator=_at_least(0))
+    noise: float = attrs.field(default=0.5, validator=at_least(0, by_class=True))
 
 
 @attrs.frozen(kw_only=True)
 class SparseLinearConfig(TaskConfig):
     """`nonzero`: weights that are not 0."""
 
-    inputs: int = attrs.field(default=20, validator=_at_least(1))
-    nonzero: int = attrs.field(default=3, validator=_at_least(1))
+    inputs: int = attrs.field(default=20, validator=_COUNT)
+    nonzero: int = attrs.field(default=3, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
 class ReluNetworkConfig(TaskConfig):
     """`hidden`: units of the network that is drawn."""
 
-    hidden: int = attrs.field(default=100, validator=_at_least(1))
+    hidden: int = attrs.field(default=100, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
 class DecisionTreeConfig(TaskConfig):
     """`depth`: of the tree that is drawn."""
 
-    depth: int = attrs.field(default=4, validator=_at_least(1))
+    depth: int = attrs.field(default=4, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +60,7 @@ class CorruptedConfig(TaskConfig):
     """
 
     task: str = "linear"
-    share: float = attrs.field(default=0.2, validator=_share)
+    share: float = attrs.field(default=0.2, validator=share(by_class=True))
 
 
 @attrs.frozen(kw_only=True)
@@ -86,10 +74,10 @@ class RecallConfig(TaskConfig):
         interleaved: whether key and value are two tokens, `(k, 0)` and then `(0, v)`, or one.
     """
 
-    inputs: int = attrs.field(default=8, validator=_at_least(1))
-    examples: int = attrs.field(default=16, validator=_at_least(1))
-    keys: int = attrs.field(default=64, validator=_at_least(1))
-    queries: int = attrs.field(default=4, validator=_at_least(1))
+    inputs: int = attrs.field(default=8, validator=_COUNT)
+    examples: int = attrs.field(default=16, validator=_COUNT)
+    keys: int = attrs.field(default=64, validator=_COUNT)
+    queries: int = attrs.field(default=4, validator=_COUNT)
     interleaved: bool = True
 
     def __attrs_post_init__(self) -> None:

@@ -173,9 +173,13 @@ def test_a_configuration_needs_a_width_only() -> None:
         (SelfAttentionConfig, {"width": 4, "heads": 2.0}, "heads: got 2.0, needs an integer ≥ 1"),
         (SelfAttentionConfig, {"width": 8, "heads": 3}, "heads: got 3 for width 8, needs a divisor .* head_width=2"),
         (SelfAttentionConfig, {"width": 8, "kv_heads": 3}, "kv_heads: got 3, needs a divisor of heads = 4"),
-        (SelfAttentionConfig, {"width": 4, "positions": "alibi"}, "positions: got 'alibi', needs 'none' or 'rotary'"),
+        (
+            SelfAttentionConfig,
+            {"width": 4, "positions": "alibi"},
+            "positions: got 'alibi', needs one of 'none', 'rotary'",
+        ),
         (SelfAttentionConfig, {"width": 3, "positions": "rotary"}, "head_width: got 3 .* even .* head_width=4"),
-        (SelfAttentionConfig, {"width": 4, "rotary_base": 0.0}, "rotary_base: got 0.0, needs a positive number"),
+        (SelfAttentionConfig, {"width": 4, "rotary_base": 0.0}, "rotary_base: got 0.0, needs more than 0"),
         (LocalAttentionConfig, {"width": 4, "window": 0}, "window: got 0, needs an integer ≥ 1"),
     ],
 )

@@ -90,5 +90,5 @@ def test_sizes_below_one_are_refused(kind: type[RecurrentConfig]) -> None:
 
 def test_an_unknown_nonlinearity_is_refused() -> None:
     """The message names both that there are."""
-    with pytest.raises(ArgumentError, match=r"RNNConfig: got nonlinearity='gelu', needs 'tanh' or 'relu'"):
+    with pytest.raises(ArgumentError, match=r"RNNConfig: got nonlinearity='gelu', needs one of 'tanh', 'relu'"):
         RNNConfig(width=2, nonlinearity="gelu")
