@@ -1,20 +1,26 @@
-"""Sums, products, norms and angles for authors of layers and probes.
+"""Sums, products, norms, angles and recurrences for authors of layers and probes.
 
 Sums of half-precision numbers are accumulated in float32 and never in tf32; norms and cosines neither overflow nor
-underflow, however large or small their vectors are.
+underflow, however large or small their vectors are; exponentials avoid subnormal results, which are slow on CPUs.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
     "accumulator",
     "cosine",
     "dot",
+    "falling_exp",
+    "falling_exp_floor",
     "image_norm",
+    "linear_recurrence",
     "norm",
+    "normal_exp",
     "scaled",
     "stack_broadcast",
     "wide_matmul",
@@ -120,3 +126,71 @@ def stack_broadcast(parts: Sequence[Tensor], dim: int) -> Tensor:
     """`torch.stack` of tensors whose shapes are broadcast first."""
     shape = torch.broadcast_shapes(*[part.shape for part in parts])
     return torch.stack([part.expand(shape) for part in parts], dim=dim)
+
+
+def falling_exp(x: Tensor) -> Tensor:
+    """`eˣ` of numbers `x ≤ 0`, raised to a floor far below the round-off of 1: negligible in every sum with a term near 1."""
+    return x.clamp(falling_exp_floor(x.dtype), 0.0).exp()
+
+
+def falling_exp_floor(dtype: torch.dtype) -> float:
+    """The exponent below which `falling_exp` is constant: −300 in float64, else −60."""
+    return -300.0 if dtype == torch.float64 else -60.0
+
+
+def normal_exp(x: Tensor) -> Tensor:
+    """`eˣ`, but no less than the smallest normal number: on CPUs, subnormal results take about 20 times as long."""
+    return torch.exp(x.clamp(min=math.log(torch.finfo(x.dtype).tiny)))
+
+
+def linear_recurrence(
+    decay: Tensor,  # (…, n, e)
+    drive: Tensor,  # (…, n, e)
+    start: Tensor,  # (…, e): h_0
+) -> Tensor:  # (…, n, e)
+    """`h_t = decay_t ⊙ h_{t−1} + drive_t` for `t = 1 … n`, in about `3√n` steps.
+
+    The rows are cut into about `√n` chunks. All chunks advance together from zero, which gives the sum and the decay of
+    each; a recurrence over the chunks then gives the state at the start of each, and all advance together again.
+    """
+    n = drive.shape[-2]
+    if n == 0:
+        return drive
+    size = 2 ** ((n.bit_length() - 1) // 2)  # √n or √(n/2), rounded down to a power of two
+    count = -(-n // size)
+    a, b = (_in_chunks(x, count, size) for x in (decay, drive))  # size × (…, count, e)
+    state = _chunk_starts(a, b, start)
+    rows = []
+    for fade, added in zip(a, b, strict=True):
+        state = torch.addcmul(added, fade, state)
+        rows.append(state)
+    return torch.stack(rows, dim=-2).flatten(-3, -2)[..., :n, :]
+
+
+def _in_chunks(
+    x: Tensor,  # (…, n, e)
+    count: int,
+    size: int,
+) -> tuple[Tensor, ...]:  # size × (…, count, e)
+    padding = count * size - x.shape[-2]
+    padded = F.pad(x, (0, 0, 0, padding)) if padding else x
+    return padded.reshape(*x.shape[:-2], count, size, x.shape[-1]).unbind(-2)
+
+
+def _chunk_starts(
+    a: tuple[Tensor, ...],  # size × (…, count, e)
+    b: tuple[Tensor, ...],  # size × (…, count, e)
+    start: Tensor,  # (…, e)
+) -> Tensor:  # (…, count, e)
+    """The state before the first row of each chunk."""
+    if a[0].shape[-2] == 1:
+        return start.unsqueeze(-2)
+    total, fade = b[0], a[0]
+    for next_fade, added in zip(a[1:], b[1:], strict=True):
+        total = torch.addcmul(added, next_fade, total)
+        fade = fade * next_fade
+    starts = [start]
+    for each_fade, each_total in zip(fade.unbind(-2)[:-1], total.unbind(-2)[:-1], strict=True):
+        start = torch.addcmul(each_total, each_fade, start)
+        starts.append(start)
+    return torch.stack(starts, dim=-2)

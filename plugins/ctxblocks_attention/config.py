@@ -23,7 +23,7 @@ class SelfAttentionConfig:
         positions: "none", or "rotary" for rotary embeddings of queries and keys (halves paired, as in Llama).
         rotary_base: base of the rotary frequencies; has no effect unless positions are rotary.
         bias: whether the four projections have biases.
-        skip: whether the layer adds its query to its output.
+        skip: whether the layer adds the query to its output.
 
     Raises:
         ArgumentError: a value is out of range, or does not fit another one.
