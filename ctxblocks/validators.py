@@ -1,8 +1,8 @@
 """Checks of single values, for the configurations and functions of plugins.
 
-Each is a `Requirement`: a validator of a field of an attrs class, and by its method `check` a test of an argument of
-a function. What it refuses raises `ctxblocks.ArgumentError`, whose message says what was got, what is needed and what to
-do about it.
+Each is a `Requirement`: a validator for fields of attrs classes, whose method `check` also checks the argument of a
+function. A value that does not meet the requirement raises `ctxblocks.ArgumentError`, whose message names the value, what
+is needed and, where given, what to do.
 
     import attrs
     from attrs.validators import optional
@@ -32,12 +32,12 @@ __all__ = ["Requirement", "at_least", "each_once", "integer_at_least", "more_tha
 
 @attrs.frozen
 class Requirement:
-    """A condition on a value, and the words for it.
+    """A condition on a value, and its wording in error messages.
 
     Attributes:
         holds: whether a value meets the condition.
-        needs: what is needed, as the message has it: `at least 1`.
-        advice: what to do where the condition fails, such as `leave it out for the default`; may be empty.
+        needs: the text for what is needed, such as `at least 1`.
+        advice: the text for what to do if the condition fails, such as `leave it out for the default`; may be empty.
         by_class: whether the message of a validator begins with the class (`RNNConfig: got width=0, …`) instead of the
             attribute (`width: got 0, …`).
     """
@@ -48,7 +48,7 @@ class Requirement:
     by_class: bool = attrs.field(default=False, kw_only=True)
 
     def __call__(self, instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        """Check a field of an attrs class; the form in which attrs calls a validator.
+        """Check a field of an attrs class; attrs calls this.
 
         Raises:
             ArgumentError: the condition fails.
@@ -105,7 +105,7 @@ def one_of(choices: Iterable[object], *, advice: str = "", by_class: bool = Fals
 
 
 def each_once(*, advice: str = "", by_class: bool = False) -> Requirement:
-    """A sequence of one or more hashable values, none of them twice."""
+    """A sequence of one or more distinct, hashable values."""
     return Requirement(
         lambda values: 0 < len(values) == len(set(values)),
         "at least one, and each once",

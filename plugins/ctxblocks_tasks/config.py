@@ -10,11 +10,11 @@ _COUNT = at_least(1, by_class=True)
 
 @attrs.frozen(kw_only=True)
 class TaskConfig:
-    """What every class has.
+    """The settings that all task classes share.
 
     Attributes:
-        inputs: `d`, components of `x`.
-        examples: `n`, examples in a prompt.
+        inputs: `d`, the dimension of `x`.
+        examples: `n`, the number of examples in a prompt.
     """
 
     inputs: int = attrs.field(default=5, validator=_COUNT)
@@ -23,14 +23,14 @@ class TaskConfig:
 
 @attrs.frozen(kw_only=True)
 class NoisyLinearConfig(TaskConfig):
-    """`noise`: σ of what is added to the prompt's labels."""
+    """Linear functions with noisy labels; `noise` is the standard deviation σ of the noise."""
 
     noise: float = attrs.field(default=0.5, validator=at_least(0, by_class=True))
 
 
 @attrs.frozen(kw_only=True)
 class SparseLinearConfig(TaskConfig):
-    """`nonzero`: weights that are not 0."""
+    """Sparse linear functions; `nonzero` is the number of weights that are not 0."""
 
     inputs: int = attrs.field(default=20, validator=_COUNT)
     nonzero: int = attrs.field(default=3, validator=_COUNT)
@@ -38,25 +38,25 @@ class SparseLinearConfig(TaskConfig):
 
 @attrs.frozen(kw_only=True)
 class ReluNetworkConfig(TaskConfig):
-    """`hidden`: units of the network that is drawn."""
+    """ReLU networks with one hidden layer of `hidden` units."""
 
     hidden: int = attrs.field(default=100, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
 class DecisionTreeConfig(TaskConfig):
-    """`depth`: of the tree that is drawn."""
+    """Binary decision trees of the given `depth`."""
 
     depth: int = attrs.field(default=4, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
 class CorruptedConfig(TaskConfig):
-    """Another class with false labels.
+    """Another class, some of whose labels come from a different task.
 
     Attributes:
-        task: the class, one whose functions are of `x` alone.
-        share: of the prompt's labels that another task's function gives.
+        task: name of the class; one whose labels are functions of `x` without noise.
+        share: expected share of the labels in a prompt that come from the different task.
     """
 
     task: str = "linear"
@@ -65,13 +65,13 @@ class CorruptedConfig(TaskConfig):
 
 @attrs.frozen(kw_only=True)
 class RecallConfig(TaskConfig):
-    """Keys with values, to be found again.
+    """Key-value pairs, of which one value is to be recalled by its key.
 
     Attributes:
-        examples: pairs in a prompt.
-        keys: unit vectors that keys are drawn from.
-        queries: prompts with one and the same context, each with a query of its own.
-        interleaved: whether key and value are two tokens, `(k, 0)` and then `(0, v)`, or one.
+        examples: number of pairs in a prompt.
+        keys: number of unit vectors that keys are drawn from.
+        queries: number of prompts that share a context but not the query.
+        interleaved: whether a pair is two tokens, `(k, 0)` and then `(0, v)`, or one token `(k, v)`.
     """
 
     inputs: int = attrs.field(default=8, validator=_COUNT)
@@ -81,7 +81,7 @@ class RecallConfig(TaskConfig):
     interleaved: bool = True
 
     def __attrs_post_init__(self) -> None:
-        """Every key of a prompt is another one."""
+        """The keys of a prompt must be distinct."""
         if self.keys < self.examples:
             raise ArgumentError(
                 f"RecallConfig: got {self.keys} keys for {self.examples} examples, needs at least as many"
