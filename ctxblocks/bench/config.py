@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 import torch
+from attrs.validators import deep_iterable, optional
 
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.base.memory import check_room
@@ -13,9 +14,11 @@ from ctxblocks.base.messages import listed
 from ctxblocks.exactness.verify import DTYPES
 from ctxblocks.registration.requests import device_of, specs_of
 from ctxblocks.registration.specs import LayerSpec
+from ctxblocks.validators import integer_at_least
 
 LENGTHS = (1024, 4096, 16384)
 WAY_OUT = "give a smaller --chunk or shorter --lengths"
+_COUNT = integer_at_least(1)
 
 
 def _rising(lengths: Iterable[int]) -> tuple[int, ...]:
@@ -42,28 +45,19 @@ class BenchConfig:
     """
 
     layers: tuple[str, ...] | None = None
-    width: int = 256
-    lengths: tuple[int, ...] = attrs.field(default=LENGTHS, converter=_rising)
+    width: int = attrs.field(default=256, validator=_COUNT)
+    lengths: tuple[int, ...] = attrs.field(default=LENGTHS, converter=_rising, validator=deep_iterable(_COUNT))
     dtype: str = "float32"
-    repeats: int | None = None
-    threads: int | None = None
-    chunk: int | None = None
+    repeats: int | None = attrs.field(default=None, validator=optional(_COUNT))
+    threads: int | None = attrs.field(default=None, validator=optional(_COUNT))
+    chunk: int | None = attrs.field(default=None, validator=optional(_COUNT))
     seed: int = 0
     device: str = "auto"
 
     def __attrs_post_init__(self) -> None:
-        """Check the numbers."""
+        """Check that there are lengths and that the dtype is known."""
         if not self.lengths:
             raise ArgumentError("lengths: got none, needs at least one, such as 1024")
-        for name, value in (
-            ("width", self.width),
-            ("repeats", self.repeats),
-            ("threads", self.threads),
-            ("chunk", self.chunk),
-            *(("lengths", length) for length in self.lengths),
-        ):
-            if value is not None and value < 1:
-                raise ArgumentError(f"{name}: got {value}, needs an integer ≥ 1")
         if self.dtype not in DTYPES:
             raise ArgumentError(f"dtype: got {self.dtype!r}, needs one of {', '.join(DTYPES)}")
 
