@@ -10,7 +10,7 @@ import torch
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.base.memory import check_room
 from ctxblocks.base.messages import listed
-from ctxblocks.exactness.verify import DTYPES
+from ctxblocks.exactness.dtypes import DTYPES
 from ctxblocks.registration.requests import device_of, specs_of
 from ctxblocks.registration.specs import LayerSpec
 

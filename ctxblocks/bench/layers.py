@@ -13,7 +13,7 @@ from ctxblocks.bench.records import FUNCTIONS, Bound, Ceilings, Measurement, Row
 from ctxblocks.bench.statistics import Timing
 from ctxblocks.bench.subject import Subject
 from ctxblocks.bench.timing import Call, Stopwatch, Timed
-from ctxblocks.exactness.verify import MISSING
+from ctxblocks.exactness.dtypes import MISSING
 
 
 @attrs.frozen(kw_only=True)

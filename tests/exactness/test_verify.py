@@ -2,8 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import attrs
 import pytest
@@ -50,16 +50,9 @@ class Infinite(layers.Honest):
         return super().forward(query, context) / (1 - min(context.shape[-2], 1))
 
 
-@contextmanager
-def registered(layer: type[layers.Honest] = layers.Honest) -> Iterator[LayerSpec]:
-    """A layer that `verify` finds, for as long."""
-    spec = layers.spec(layer)
-    plugin = layers.Plugin(spec)
-    registry().register(plugin)
-    try:
-        yield spec
-    finally:
-        registry().unregister(plugin)
+def registered(layer: type[layers.Honest] = layers.Honest) -> AbstractContextManager[LayerSpec]:
+    """The registry contains this layer within the context."""
+    return layers.registered(layers.spec(layer))
 
 
 def by_dtype(rows: list[VerifyRow]) -> dict[str, list[VerifyRow]]:
@@ -222,20 +215,15 @@ def test_the_command_notes_a_missing_operation(capsys: pytest.CaptureFixture[str
         ("rnn --device tpu", 'Invalid value "tpu" for --device.'),
     ],
 )
-def test_bad_input_is_2(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line on stderr."""
-    assert main(["verify", *arguments.split()]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(f"error: {message}")
-    assert err.count("\n") == 1
+def test_bad_input_is_2(arguments: str, message: str, refused: Callable[[Sequence[str]], str]) -> None:
+    """The error is one line on stderr."""
+    assert refused(["verify", *arguments.split()]).startswith(f"error: {message}")
 
 
-def test_cuda_without_a_gpu_is_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Asking for a GPU insists on one."""
+def test_cuda_without_a_gpu_is_2(monkeypatch: pytest.MonkeyPatch, refused: Callable[[Sequence[str]], str]) -> None:
+    """`--device cuda` needs a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert main(["verify", "rnn", "--device", "cuda"]) == 2
-    assert capsys.readouterr().err.startswith("error: device: got 'cuda', needs a GPU")
+    assert refused(["verify", "rnn", "--device", "cuda"]).startswith("error: device: got 'cuda', needs a GPU")
 
 
 def test_a_terminal_gets_a_progress_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
