@@ -171,14 +171,9 @@ class Measure:
         site, read = exact.update.site, exact.full
         if noise is None:
             return self._run(exact.query, read, exact.update, None)
-        bypass = read.bypass if read.bypass is None or jitter is None else read.bypass + jitter
+        bypass = _some(read.bypass) if jitter is None or read.bypass is None else read.bypass + jitter
         with adding(noise, self.exact.readers(site)):
-            return self._run(
-                _draws(exact.query),
-                Read(_draws(read.z), bypass if jitter is not None else _some(read.bypass)),
-                exact.update,
-                None,
-            )
+            return self._run(_draws(exact.query), Read(_draws(read.z), bypass), exact.update, None)
 
     def _run(
         self, query: Tensor, read: Read, update: ImplicitUpdate, applied: ImplicitUpdate | None

@@ -96,14 +96,14 @@ def assert_agrees(case: Case, got: Tensor, definition: Call, *arguments: Tensor,
 def assert_close(got: Tensor, wanted: Tensor, allowed: Tensor) -> None:
     """Assert that all entries differ by at most `allowed`; NaN fails."""
     error, limit = _distance(got, wanted), float(allowed)
-    assert error <= limit, f"off by {error:.3e}, may be off by {limit:.3e}"
+    assert error <= limit, f"differs by {error:.3e}, needs at most {limit:.3e}"
 
 
 def assert_same(case: Case, got: Tensor, wanted: Tensor, call: Call, *arguments: Tensor) -> None:
     """Assert that two outputs are equal: bit for bit on a CPU, within the tolerance of `judge` elsewhere."""
     if case.device.type == "cpu":
         same = torch.equal(got, wanted)
-        assert same, f"off by {_distance(got, wanted):.3e}, needs equal bits"
+        assert same, f"differs by {_distance(got, wanted):.3e}, needs equal bits"
     else:
         assert_close(got, wanted, judge(case, call, *arguments)[1])
 
