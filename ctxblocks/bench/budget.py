@@ -48,7 +48,7 @@ class Budget:
         return max(self.least, min(self.most, int(self.unhurried / max(call, 1e-9))))
 
     def of_loop(self) -> "Budget":
-        """The budget of the loop over prefixes: one repeat may suffice, since it averages over many calls, and may take longer."""
+        """The budget of the loop over prefixes, which may take longer and needs one repeat only, since it averages many calls."""
         return attrs.evolve(self, seconds=1.25 * self.seconds, least=1, unhurried=self.seconds / 4)
 
     def calls_of(self, call: float) -> int:

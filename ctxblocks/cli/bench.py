@@ -1,4 +1,4 @@
-"""`ctxblocks bench`: what layers cost, as a table, a plot and a document."""
+"""`ctxblocks bench`: the cost of layers as a table, a figure and a JSON document."""
 
 import sys
 from collections.abc import Iterator
