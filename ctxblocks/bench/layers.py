@@ -99,7 +99,7 @@ def _verdict(seconds: float, by: str, budget: Budget) -> Measurement:
     """A measurement that is to be made, or one that is not affordable, with the reason."""
     if budget.affords(seconds):
         return Measurement(status="measured", estimate=seconds)
-    note = f"about {seconds:.3g} s a call by {by}, where {budget.seconds:g} s are given to all repeats"
+    note = f"about {seconds:.3g} s a call, estimated from {by}; the budget of all repeats is {budget.seconds:g} s"
     return Measurement(status="not affordable", note=note, estimate=seconds)
 
 
