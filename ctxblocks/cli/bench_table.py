@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 HEADS = {
     "layer": "",
     "n": "tokens of the context",
-    "sequence": "ms of the layer's forward pass over the context; the next columns are ms of all prefixes and all suffixes",
-    "prefixes": "",
-    "suffixes": "",
+    "sequence": "ms of the layer's forward pass over the context",
+    "prefixes": "ms of all prefixes",
+    "suffixes": "ms of all suffixes",
     "dynamics": "ms of the updates of all prefixes, for a block with the layer",
     "pre÷": "prefixes ÷ sequence",
     "suf÷": "suffixes ÷ sequence",
     "loop÷": "one call per prefix ÷ prefixes",
     "seq÷": "sequence ÷ another library's layer",
-    "dyn÷": "dynamics ÷ the block's forward pass; mem÷ is the same ratio of peak memory",
-    "mem÷": "",
+    "dyn÷": "dynamics ÷ the block's forward pass",
+    "mem÷": "the same ratio of peak memory",
     "peak": "speed of prefixes relative to the machine's peak rate, f of operations, b of bytes (above 100% because of caches)",
 }
 """The columns, and their meaning for the legend."""
@@ -136,7 +136,8 @@ def _machine(report: "Report") -> list[str]:
     machine, peak = report.machine, report.ceilings
     return [
         f"{machine.device}: {machine.name}, {machine.processors} processors, {machine.threads} threads, "
-        f"{in_units(machine.memory)} free; torch {machine.torch}, Python {machine.python}; {report.config.dtype}, width {report.config.width}",
+        f"{in_units(machine.memory)} free; torch {machine.torch}, Python {machine.python}; "
+        f"{report.config.dtype}, width {report.config.width}",
         f"ceilings: {peak.flops / 1e9:.4g} GFLOP/s ({peak.flops_by}); {peak.bandwidth / 1e9:.4g} GB/s ({peak.bandwidth_by})",
         f"foreign load: other processes used {report.foreign:.1%} of the processors on average",
     ]
