@@ -1,4 +1,4 @@
-"""`ctxblocks bench`: what layers cost, as a table, a plot and a document."""
+"""`ctxblocks bench`: the cost of layers as a table, a figure and a JSON document."""
 
 import sys
 from collections.abc import Iterator
@@ -16,12 +16,15 @@ from ctxblocks.cli.options import Device, Json, Seed, console, print_json
 if TYPE_CHECKING:
     from ctxblocks.bench.config import BenchConfig
     from ctxblocks.bench.report import Report
-    from ctxblocks.bench.run import Progress as Told
+    from ctxblocks.bench.run import Progress as StepCallback
 
 Layers = Annotated[
-    str, Parameter(name="LAYER", help="Registered layers to measure; by default all of them, and the comparisons.")
+    str, Parameter(name="LAYER", help="Registered layers to measure; by default all of them and the comparisons.")
 ]
-Width = Annotated[int, Parameter(name="--width", help="Of query and tokens; the network is four times as wide.")]
+Width = Annotated[
+    int,
+    Parameter(name="--width", help="Width of query and tokens; the hidden layer of the network is four times as wide."),
+]
 Lengths = Annotated[
     tuple[int, ...],
     Parameter(
@@ -29,21 +32,25 @@ Lengths = Annotated[
         negative="",
         consume_multiple=True,
         show_default=False,
-        help="Tokens of the context, several or repeatable; by default 1024, 4096 and 16384.",
+        help="Lengths of the context in tokens, several or repeatable [default: 1024 4096 16384].",
     ),
 ]
 Dtype = Annotated[
-    Literal["float32", "float64", "bfloat16", "float16"], Parameter(name="--dtype", help="Of layers and tokens.")
+    Literal["float32", "float64", "bfloat16", "float16"], Parameter(name="--dtype", help="Dtype of layers and tokens.")
 ]
 Repeats = Annotated[
-    int | None, Parameter(name="--repeats", help="Of every call; by default 9 of a short one and 3 of a long one.")
+    int | None,
+    Parameter(name="--repeats", help="Repeats of every call; by default from 9 for short calls to 3 for long ones."),
 ]
-Threads = Annotated[int | None, Parameter(name="--threads", help="Of torch on the CPU; by default torch's own number.")]
+Threads = Annotated[
+    int | None, Parameter(name="--threads", help="CPU threads of torch; by default torch's own number.")
+]
 Chunk = Annotated[
-    int | None, Parameter(name="--chunk", help="Tokens that the dynamics work on at a time, for less memory.")
+    int | None,
+    Parameter(name="--chunk", help="Tokens that the dynamics process at a time; a smaller number needs less memory."),
 ]
 Out = Annotated[
-    Path | None, Parameter(name="--out", help="Folder for document, table and plot; by default one in runs.")
+    Path | None, Parameter(name="--out", help="Folder for document, table and figure; by default a folder in runs.")
 ]
 
 
@@ -60,10 +67,10 @@ def bench(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Measure time and memory of all prefixes, all suffixes and the dynamics beside one forward pass, layer by layer.
+    """Measure time and memory of all prefixes, all suffixes and the dynamics of each layer, relative to one forward pass.
 
-    One query and one context each, without gradients, as medians of interleaved repeats. What would take too long is
-    reported with an estimate. Writes bench.json, bench.csv, bench.png and bench.svg.
+    Results are medians of interleaved repeats, for one query and one context, without gradients. Calls that would take too
+    long are reported with an estimate. Writes bench.json, bench.csv, bench.png and bench.svg.
     """
     from ctxblocks import bench as package
 
@@ -86,7 +93,7 @@ def bench(
 
 
 def _measured(config: "BenchConfig", out: Path | None) -> "tuple[Report, Path]":
-    """The report, written into a folder that was seen to take it before."""
+    """The report, written to a folder that is created before the measurements, so that an invalid folder is an early error."""
     from ctxblocks import bench as package
     from ctxblocks.runs.files import make_folders
 
@@ -100,8 +107,8 @@ def _measured(config: "BenchConfig", out: Path | None) -> "tuple[Report, Path]":
 
 
 @contextmanager
-def _progress(steps: int) -> "Iterator[Told]":
-    """A bar with the present step, where stderr is a terminal."""
+def _progress(steps: int) -> "Iterator[StepCallback]":
+    """A progress bar with the name of the present step, if stderr is a terminal."""
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("", total=steps)

@@ -1,4 +1,4 @@
-"""A benchmark's report as tables for people."""
+"""The report of a benchmark as tables on the terminal."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 HEADS = {
     "layer": "",
     "n": "tokens of the context",
-    "sequence": "ms of the layer's forward pass over the context; then ms of all",
-    "prefixes": "",
-    "suffixes": "",
-    "dynamics": "ms of all prefixes' updates of a block around the layer",
+    "sequence": "ms of the layer's forward pass over the context",
+    "prefixes": "ms of all prefixes",
+    "suffixes": "ms of all suffixes",
+    "dynamics": "ms of the updates of all prefixes, for a block with the layer",
     "pre÷": "prefixes ÷ sequence",
     "suf÷": "suffixes ÷ sequence",
     "loop÷": "one call per prefix ÷ prefixes",
     "seq÷": "sequence ÷ another library's layer",
-    "dyn÷": "dynamics ÷ the block's forward pass; next to it the same for peak memory",
-    "mem÷": "",
-    "peak": "share of the machine's ceiling that prefixes reach, f of operations, b of bytes (over 100% where caches serve)",
+    "dyn÷": "dynamics ÷ the block's forward pass",
+    "mem÷": "the same ratio of peak memory",
+    "peak": "speed of prefixes relative to the machine's peak rate, f of operations, b of bytes (above 100% because of caches)",
 }
-"""Columns, and what the legend below says of them."""
+"""The columns, and their meaning for the legend."""
 TIMES = ("prefixes", "suffixes", "dynamics")
-"""Columns that a narrow terminal leaves out, since the ratios say the same."""
+"""Columns that are omitted on a narrow terminal, since the ratios contain the same information."""
 WIDE = 110
-"""Characters that all columns need."""
+"""Width of the terminal, in characters, from which all columns are printed."""
 SHOWN = {"pre÷": "prefixes/sequence", "suf÷": "suffixes/sequence", "loop÷": "loop/prefixes"}
 SHOWN |= {"seq÷": "sequence/reference", "dyn÷": "dynamics/block", "mem÷": "dynamics/block memory"}
 MARKS = {"not affordable": ">", "not installed": "none", "not available": "n/a", "absent": "–"}
-"""What stands in place of a time that was not measured."""
+"""The mark in place of a time that was not measured, by status."""
 
 
 def print_report(report: "Report", folder: Path, out: Console) -> None:
-    """Layers, comparisons, exponents, then where and how it was measured, notes, and what was written."""
+    """Print layers, comparisons, exponents, machine, notes and the files that were written."""
     out.print(_layers(report, out))
     for line in _legend():
         out.print(line, soft_wrap=True)
@@ -58,14 +58,14 @@ def print_report(report: "Report", folder: Path, out: Console) -> None:
 
 
 def number(value: float | None) -> str:
-    """Three digits, for reading."""
+    """A number with two or three digits."""
     if value is None:
         return "–"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2g}"
 
 
 def _table(out: Console, *heads: str, words: int) -> Table:
-    """A table whose columns are numbers, but for the first few."""
+    """A table whose first columns hold words and whose other columns hold numbers."""
     table = Table(
         box=box.SIMPLE_HEAD if out.is_terminal else None, padding=(0, 1) if not out.is_terminal else (0, 0, 0, 1)
     )
@@ -75,7 +75,7 @@ def _table(out: Console, *heads: str, words: int) -> Table:
 
 
 def _layers(report: "Report", out: Console) -> Table:
-    """A line for each length; the variant stands in its first."""
+    """A table with a line for each length; only the first line of a variant names it."""
     names = [name for name in HEADS if name not in TIMES or out.width >= WIDE]
     table, before = _table(out, *names, words=1), None
     for row in report.rows:
@@ -89,7 +89,7 @@ def _layers(report: "Report", out: Console) -> Table:
 
 
 def _time(measurement: "Measurement") -> str:
-    """Milliseconds, or why there are none; what cannot be afforded has its estimate."""
+    """Milliseconds, or the mark of the status; a call that is not affordable has its estimate."""
     if measurement.time:
         return number(1000 * measurement.time.median)
     if measurement.status == "not affordable" and measurement.estimate is not None:
@@ -105,7 +105,7 @@ def _share(measurement: "Measurement") -> str:
 def _legend() -> list[str]:
     return [
         "; ".join(f"{head}: {words}" for head, words in HEADS.items() if words),
-        "–: see the notes; >: by an estimate, and too long to be measured",
+        "–: see the notes; >: an estimate, too long to be measured",
     ]
 
 
@@ -133,26 +133,27 @@ def _exponents(report: "Report", out: Console) -> Table:
 
 
 def _machine(report: "Report") -> list[str]:
-    here, most = report.machine, report.ceilings
+    machine, peak = report.machine, report.ceilings
     return [
-        f"{here.device}: {here.name}, {here.processors} processors, {here.threads} threads, {in_units(here.memory)} free; "
-        f"torch {here.torch}, Python {here.python}; {report.config.dtype}, width {report.config.width}",
-        f"ceilings: {most.flops / 1e9:.4g} GFLOP/s ({most.flops_by}); {most.bandwidth / 1e9:.4g} GB/s ({most.bandwidth_by})",
+        f"{machine.device}: {machine.name}, {machine.processors} processors, {machine.threads} threads, "
+        f"{in_units(machine.memory)} free; torch {machine.torch}, Python {machine.python}; "
+        f"{report.config.dtype}, width {report.config.width}",
+        f"ceilings: {peak.flops / 1e9:.4g} GFLOP/s ({peak.flops_by}); {peak.bandwidth / 1e9:.4g} GB/s ({peak.bandwidth_by})",
         f"foreign load: other processes used {report.foreign:.1%} of the processors on average",
     ]
 
 
 def _reasons(rows: "Iterable[Row]") -> list[str]:
-    """Why something was not measured, once for each variant and function."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    """The reasons why functions were not measured, one line for each variant, function and status."""
+    reasons: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         for name, measurement in row.functions.items():
             if measurement.time is None and measurement.status != "absent":
-                reasons = found.setdefault((row.variant, name, measurement.status), [])
-                reasons.append(_reason(row.length, measurement))
+                key = (row.variant, name, measurement.status)
+                reasons.setdefault(key, []).append(_reason(row.length, measurement))
     return [
         f"{variant}, {name}: {status}, {'; '.join(dict.fromkeys(why))}"
-        for (variant, name, status), why in found.items()
+        for (variant, name, status), why in reasons.items()
     ]
 
 

@@ -1,4 +1,4 @@
-"""`ctxblocks verify`: the identity on every layer, block and dtype, as a table of worst errors against their bounds."""
+"""`ctxblocks verify`: a table of the identity's worst errors and their bounds, by layer, block and dtype."""
 
 import math
 import sys
@@ -17,14 +17,14 @@ from ctxblocks.cli.options import Device, Json, Seed, console, print_json
 if TYPE_CHECKING:
     from ctxblocks.exactness.verify import VerifyPlan, VerifyRow
 
-Layers = Annotated[str, Parameter(name="LAYER", help="Registered layers to verify; all of them by default.")]
+Layers = Annotated[str, Parameter(name="LAYER", help="Registered layers to verify; by default all of them.")]
 Dtypes = Annotated[
     tuple[Literal["float64", "float32", "bfloat16", "float16"], ...],
     Parameter(
         name="--dtype",
         negative="",
         show_default=False,
-        help="A dtype to verify, repeatable; by default all that the device has the operations for.",
+        help="Dtype to verify, repeatable; by default all that the device supports for the layer.",
     ),
 ]
 Examples = Annotated[int, Parameter(name="--examples", help="Queries for each layer, block and dtype.")]
@@ -38,10 +38,10 @@ def verify(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> int:
-    """Check on every layer, block and dtype that a context equals its update of the weights.
+    """Check for every layer, block and dtype that the implicit update of the weights replaces the context exactly.
 
     Blocks are plain, skip, pre-norm, post-norm, sandwich and parallel, each with an MLP, a gated MLP and a mixture of
-    experts. Exit code 1 where an error exceeds its bound.
+    experts. The exit code is 1 if an error exceeds its bound.
     """
     from ctxblocks.exactness.verify import plan_verify
 
@@ -55,7 +55,7 @@ def verify(
 
 
 def _run(plan: "VerifyPlan") -> "list[VerifyRow]":
-    """All rows, with a progress bar where stderr is a terminal."""
+    """Compute all rows, with a progress bar if stderr is a terminal."""
     errors = Console(stderr=True)
     return list(
         track(
@@ -70,13 +70,13 @@ def _run(plan: "VerifyPlan") -> "list[VerifyRow]":
 
 
 def _plain(row: "VerifyRow") -> dict[str, Any]:
-    """A row as JSON's own types, where a number that is none is null."""
+    """A row as JSON types; a number that is not finite is null."""
     values = attrs.asdict(row)
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
 
 
 def _print(rows: "Sequence[VerifyRow]", notes: Sequence[str], out: Console) -> None:
-    """One line for each layer and dtype, that of its worst block, then what failed."""
+    """Print one line for each layer and dtype, with the values of its worst block, then the failed rows."""
     heads = ("layer", "dtype", "device", "examples", "worst block", "error", "bound", "error/bound", "relative", "ok")
     table = Table(*heads, box=box.SIMPLE_HEAD if out.is_terminal else None)
     for column in table.columns:
@@ -100,7 +100,7 @@ def _print(rows: "Sequence[VerifyRow]", notes: Sequence[str], out: Console) -> N
 
 
 def _summary(group: "Sequence[VerifyRow]") -> tuple[str, ...]:
-    """The cells of one layer and dtype."""
+    """The cells of the line of one layer and dtype."""
     worst = max(group, key=lambda row: (not row.ok, row.ratio))
     return (
         worst.layer,
@@ -118,5 +118,5 @@ def _summary(group: "Sequence[VerifyRow]") -> tuple[str, ...]:
 
 def _verdict(rows: "Sequence[VerifyRow]", failed: "Sequence[VerifyRow]") -> str:
     left_out = sum(row.left_out for row in rows)
-    near_ties = f"; {left_out} comparisons left out, a router being near a tie" if left_out else ""
+    near_ties = f"; {left_out} comparisons left out because a router was near a tie" if left_out else ""
     return f"{len(rows) - len(failed)} of {len(rows)} combinations of layer, block and dtype hold{near_ties}"

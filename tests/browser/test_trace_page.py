@@ -54,7 +54,9 @@ def test_line_breaks_and_nothing_can_be_pointed_at(tmp_path: Path, visit: Visit)
     shown = visit(path).page
     for i, name in ((1, '"\\n"'), (2, '""')):
         shown.locator("#text span").nth(i).hover(position={"x": 3, "y": 10})
-        assert shown.locator("#readout").inner_text().startswith(f"token {i} {name}, mean of all blocks: marginal-change ")
+        assert (
+            shown.locator("#readout").inner_text().startswith(f"token {i} {name}, mean of all blocks: marginal-change ")
+        )
 
 
 def measures(shown: Page) -> list[str]:
