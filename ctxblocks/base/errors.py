@@ -47,3 +47,7 @@ class OutOfMemoryError(CtxblocksError):
 
 class PluginError(CtxblocksError):
     """A plugin failed to import, misspelt a hook, or claims a name that another plugin provides."""
+
+
+class MovedNameError(CtxblocksError, AttributeError):
+    """A public name that has moved to another module; the message says where it is now."""
