@@ -48,7 +48,7 @@ for _name, _help in COMMANDS.items():
 @functools.cache
 def plugin_commands() -> "dict[str, CommandSpec]":
     """The commands of plugins by name, added to the app; problems are reported on stderr."""
-    from ctxblocks.registration.commands import installed_commands
+    from ctxblocks.registration.installed import installed_commands
 
     specs, problems = installed_commands(COMMANDS)
     for spec in specs.values():
