@@ -101,10 +101,7 @@ class SelfAttention(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(c_{i+1} … c_n, x)` for `i = 0 … n` by running averages from the last token to the first.
-
-        Scores depend only on distances to the query, which are the same in every suffix.
-        """
+        """`A(c_{i+1} … c_n, x)` for `i = 0 … n` by running averages from the end; scores depend only on distances to `x`."""
         self.check_call(query, context)
         return self._running(query, context.flip(-2)).flip(-2)
 
