@@ -129,7 +129,10 @@ def stack_broadcast(parts: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def falling_exp(x: Tensor) -> Tensor:
-    """`eˣ` of numbers `x ≤ 0`, raised to a floor far below the round-off of 1: negligible in every sum with a term near 1."""
+    """`eˣ` for `x ≤ 0`, with `x` clamped from below to where `eˣ` is far below the round-off of 1.
+
+    In a sum that has a term near 1 the clamped terms are negligible; on CPUs, subnormal numbers would be slow.
+    """
     return x.clamp(falling_exp_floor(x.dtype), 0.0).exp()
 
 

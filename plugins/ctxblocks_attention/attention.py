@@ -91,7 +91,7 @@ class SelfAttention(ProjectedLayer):
     ) -> Tensor:  # (…, n + 1, d)
         """`A(C_i, x)` for `i = 0 … n` by running averages; as `causal` with rotary positions, where that of `x` changes."""
         self.check_call(query, context)
-        if self.rotary_base is None:
+        if self._averages_prefixes():
             return self._running(query, context)
         rows = query.unsqueeze(-2)  # (…, 1, d)
         return self._finished(rows, self._read(self._reads(self._projected(rows), *self._keys_values(context))))
@@ -101,10 +101,7 @@ class SelfAttention(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(c_{i+1} … c_n, x)` for `i = 0 … n` by running averages from the last token to the first.
-
-        Scores depend only on distances to the query, which are the same in every suffix.
-        """
+        """`A(c_{i+1} … c_n, x)` for `i = 0 … n` by running averages from the end; scores depend only on distances to `x`."""
         self.check_call(query, context)
         return self._running(query, context.flip(-2)).flip(-2)
 
@@ -112,6 +109,10 @@ class SelfAttention(ProjectedLayer):
         """A key and a value for each token and each of the `kv_heads`."""
         self.check_state_size(tokens)
         return tokens * 2 * self.kv_heads * self.head_width
+
+    def _averages_prefixes(self) -> bool:
+        """Whether `prefixes` uses running averages, which need the same scores for every prefix, or one causal pass."""
+        return self.rotary_base is None
 
     def _projected(
         self,
