@@ -36,7 +36,7 @@ class Bench:
         """Measure every function of the subject at this length.
 
         Raises:
-            OutOfMemoryError: an allocation was refused.
+            OutOfMemoryError: an allocation failed.
         """
         calls = subject.calls(length)
         functions = {name: subject.missing(name) for name in FUNCTIONS}

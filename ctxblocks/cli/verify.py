@@ -27,7 +27,7 @@ Dtypes = Annotated[
         help="Dtype to verify, repeatable; by default all that the device supports for the layer.",
     ),
 ]
-Examples = Annotated[int, Parameter(name="--examples", help="Queries for each layer, block and dtype.")]
+Examples = Annotated[int, Parameter(name="--examples", help="Number of queries for each layer, block and dtype.")]
 
 
 def verify(
