@@ -47,3 +47,7 @@ class OutOfMemoryError(CtxblocksError):
 
 class PluginError(CtxblocksError):
     """A plugin failed to import, has a misspelt hook, or provides a name that another plugin provides too."""
+
+
+class MovedNameError(CtxblocksError, AttributeError):
+    """A public name that has moved to another module; the message says where it is now."""

@@ -1,30 +1,22 @@
-"""`ctxblocks bench`: the cost of layers as a table, a figure and a JSON document."""
+"""`ctxblocks bench`: the cost of layers, as a table, a plot and a document."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ctxblocks.cli.bench_table import print_report
-from ctxblocks.cli.options import Device, Json, Seed, console, print_json
+from ctxblocks.cli.options import Device, Json, Seed
+from ctxblocks.cli.printing import console, print_json, progress_bars
 
 if TYPE_CHECKING:
     from ctxblocks.bench.config import BenchConfig
     from ctxblocks.bench.report import Report
-    from ctxblocks.bench.run import Progress as StepCallback
 
 Layers = Annotated[
-    str, Parameter(name="LAYER", help="Registered layers to measure; by default all of them and the comparisons.")
+    str, Parameter(name="LAYER", help="Registered layers to measure [default: all, and comparisons with plain code].")
 ]
-Width = Annotated[
-    int,
-    Parameter(name="--width", help="Width of query and tokens; the hidden layer of the network is four times as wide."),
-]
+Width = Annotated[int, Parameter(name="--width", help="Width of query and tokens; the network is four times as wide.")]
 Lengths = Annotated[
     tuple[int, ...],
     Parameter(
@@ -32,7 +24,7 @@ Lengths = Annotated[
         negative="",
         consume_multiple=True,
         show_default=False,
-        help="Lengths of the context in tokens, several or repeatable [default: 1024 4096 16384].",
+        help="Numbers of context tokens, one or several [default: 1024 4096 16384].",
     ),
 ]
 Dtype = Annotated[
@@ -40,17 +32,27 @@ Dtype = Annotated[
 ]
 Repeats = Annotated[
     int | None,
-    Parameter(name="--repeats", help="Repeats of every call; by default from 9 for short calls to 3 for long ones."),
+    Parameter(
+        name="--repeats", show_default=False, help="Repeats of every call [default: 9 of short calls, 3 of long ones]."
+    ),
 ]
 Threads = Annotated[
-    int | None, Parameter(name="--threads", help="CPU threads of torch; by default torch's own number.")
+    int | None,
+    Parameter(name="--threads", show_default=False, help="Threads of torch on the CPU [default: that of torch]."),
 ]
 Chunk = Annotated[
     int | None,
-    Parameter(name="--chunk", help="Tokens that the dynamics process at a time; a smaller number needs less memory."),
+    Parameter(
+        name="--chunk",
+        show_default=False,
+        help="Tokens that the dynamics process at a time, to save memory [default: all].",
+    ),
 ]
 Out = Annotated[
-    Path | None, Parameter(name="--out", help="Folder for document, table and figure; by default a folder in runs.")
+    Path | None,
+    Parameter(
+        name="--out", show_default=False, help="Folder for document, table and plot [default: a new name in runs]."
+    ),
 ]
 
 
@@ -67,10 +69,10 @@ def bench(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Measure time and memory of all prefixes, all suffixes and the dynamics of each layer, relative to one forward pass.
+    """Measure time and memory of all prefixes, all suffixes and the dynamics relative to one forward pass, layer by layer.
 
-    Results are medians of interleaved repeats, for one query and one context, without gradients. Calls that would take too
-    long are reported with an estimate. Writes bench.json, bench.csv, bench.png and bench.svg.
+    One query and one context each, without gradients, as medians of interleaved repeats. Calls that would take too long are
+    reported with an estimate. Writes bench.json, bench.csv, bench.png and bench.svg.
     """
     from ctxblocks import bench as package
 
@@ -93,24 +95,16 @@ def bench(
 
 
 def _measured(config: "BenchConfig", out: Path | None) -> "tuple[Report, Path]":
-    """The report, written to a folder that is created before the measurements, so that an invalid folder is an early error."""
+    """The report, written into a folder that was checked to be writable before."""
     from ctxblocks import bench as package
     from ctxblocks.runs.files import make_folders
 
     plan = package.plan_bench(config)
     folder = Path("runs", plan.name) if out is None else out
     make_folders(folder)
-    with _progress(package.steps_of(plan)) as progress:
-        report: Report = package.bench(plan, progress=progress)
+    steps = package.steps_of(plan)
+    with progress_bars({"bench": steps}) as advance:
+        begun = iter(range(steps))
+        report: Report = package.bench(plan, progress=lambda name: advance("bench", next(begun), name))
     report.write(folder)
     return report, folder
-
-
-@contextmanager
-def _progress(steps: int) -> "Iterator[StepCallback]":
-    """A progress bar with the name of the present step, if stderr is a terminal."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("", total=steps)
-        begun = iter(range(steps))
-        yield lambda name: bar.update(task, completed=next(begun), description=name)

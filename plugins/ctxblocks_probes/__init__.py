@@ -1,17 +1,24 @@
 """Probes: named measurements of updates, of the dynamics of prompts, and of generations."""
 
 from ctxblocks import Probe, hookimpl
-from ctxblocks_probes import trials, updates
-from ctxblocks_probes.decay import Decay, decay_exponent
+from ctxblocks.comparison import Decay, decay_exponent
+from ctxblocks_probes import descent, trials, updates
 
 __all__ = ["Decay", "ctxblocks_probes", "decay_exponent"]
 
 PROBES = (
-    Probe(name="alignment", summary="cosine of an update and the one before", measure=updates.alignment),
-    Probe(name="commutator", summary="‖P_i P_{i−1} − P_{i−1} P_i‖, Frobenius", measure=updates.commutator),
+    Probe(name="alignment", summary="cosine of an update and the one before", measure=updates.alignment, first=1),
+    Probe(name="commutator", summary="‖P_i P_{i−1} − P_{i−1} P_i‖, Frobenius", measure=updates.commutator, first=1),
     Probe(name="determinant", summary="det P of the operator on the readers", measure=updates.determinant),
     Probe(name="distance-to-full", summary="‖ΔW_n − ΔW_i‖, Frobenius", measure=updates.distance_to_full),
-    Probe(name="marginal-change", summary="‖ΔW_i − ΔW_{i−1}‖, Frobenius", measure=updates.marginal_change),
+    Probe(
+        name="marginal-change",
+        summary="‖ΔW_i − ΔW_{i−1}‖, Frobenius",
+        measure=updates.marginal_change,
+        first=1,
+        scale="log-log",
+        exponent="decay-exponent",
+    ),
     Probe(name="norm", summary="‖ΔW_i‖, Frobenius and spectral", measure=updates.norm),
     Probe(name="shift-norm", summary="‖Δb'_i‖ of the bypass shift", measure=updates.shift_norm),
     Probe(
@@ -25,6 +32,7 @@ PROBES = (
         summary="cosine of an update and SGD on the same examples",
         measure=trials.gradient_alignment,
         needs="trial",
+        stack=descent.gradient_alignment,
     ),
     Probe(
         name="effective-rank",
@@ -50,6 +58,7 @@ PROBES = (
         summary="numbers that the layer keeps of i tokens to answer any later query",
         measure=trials.state_size,
         needs="trial",
+        summed=True,
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Gradient descent on a prompt's own examples, beside the updates that the prompt amounts to."""
+"""Gradient descent of a whole stack on the examples of a prompt, compared with the updates by that prompt."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,46 +6,44 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from ctxblocks.blocks.stack import Stack
+from ctxblocks import Dynamics, Prompts, Stack
 from ctxblocks.numerics import dot, norm
-from ctxblocks.registration.tasks import Prompts
-from ctxblocks.theorems.dynamics import Dynamics
+from ctxblocks_probes.trials import LEARNING_RATE
 
-LEARNING_RATE = 0.01
 Weights = dict[str, Tensor]
 
 
 def gradient_alignment(
-    model: Stack, prompts: Prompts, found: Sequence[Dynamics]
+    model: Stack, prompts: Prompts, dynamics: Sequence[Dynamics]
 ) -> list[Tensor]:  # (tasks, n + 1) each
-    """Of every block, the cosine of `ΔW_i` and what `i` steps of SGD do to the same weights [Sec. 4.4, for a stack].
+    """For every block the cosine of `ΔW_i` and the change of the same weights by `i` steps of SGD [Sec. 4.4, for a stack].
 
-    Step `j` descends on `½ (ŷ − y_j)²` of the model with the query `(x_j, 0)` alone, in the readers of all blocks at once,
-    which is where the prompt's updates stand too. 0 where one of the two vanishes, as both do at `i = 0`.
+    Step `j` descends on `½ (ŷ − y_j)²` of the model with the query `(x_j, 0)` alone, in the input projections of all blocks
+    at once, which the updates by the prompt change too. 0 where one of the two vanishes, as both do at `i = 0`.
 
     Args:
-        model: with one reader in each block's network.
-        prompts: on the model's device.
-        found: the dynamics of the prompts.
+        model: with one input projection in the network of each block.
+        prompts: on the device of the model.
+        dynamics: of the prompts, for each block.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    readers = [names[id(each.weights()[0])] for each in found]
+    readers = [names[id(each.weights()[0])] for each in dynamics]
     before = {name: model.get_parameter(name).detach() for name in readers}
     tasks = len(prompts.target)
     now = {name: weight.expand(tasks, *weight.shape) for name, weight in before.items()}
     step = vmap(grad(_loss(model)))
-    rows: list[list[Tensor]] = [[] for _ in found]
+    rows: list[list[Tensor]] = [[] for _ in dynamics]
     for i in range(prompts.context.shape[-2] + 1):
         if i:
             slopes = step(now, prompts.context[:, i - 1])
             now = {name: now[name] - LEARNING_RATE * slopes[name] for name in readers}
-        for row, name, each in zip(rows, readers, found, strict=True):
+        for row, name, each in zip(rows, readers, dynamics, strict=True):
             row.append(_cosine(now[name] - before[name], before[name], each, i))
     return [torch.stack(row, dim=-1) for row in rows]
 
 
 def _loss(model: Stack) -> Callable[[Weights, Tensor], Tensor]:
-    """Of one task's weights and one token `(d + 1,)`."""
+    """The loss as a function of the weights of one task and one token `(d + 1,)`."""
 
     def loss(weights: Weights, token: Tensor) -> Tensor:
         alone = torch.cat([token[:-1], torch.zeros_like(token[-1:])])
@@ -58,10 +56,10 @@ def _loss(model: Stack) -> Callable[[Weights, Tensor], Tensor]:
 def _cosine(
     descended: Tensor,  # (tasks, m, d)
     weight: Tensor,  # (m, d)
-    found: Dynamics,
+    dynamics: Dynamics,
     i: int,
 ) -> Tensor:  # (tasks,)
-    operator = found.updates.operator
+    operator = dynamics.updates.operator
     moved, key = operator.direction[..., i, :] @ weight.mT, operator.key[..., i, :]  # Wδ_i, k_i
     inner = dot(moved, (descended @ key.unsqueeze(-1)).squeeze(-1))
     scale = norm(descended.flatten(-2)) * norm(moved) * norm(key)

@@ -1,13 +1,16 @@
-"""How fast the marginal change falls: the exponent of a power law, with an interval from the tasks themselves."""
+"""The decay of a quantity over tokens: the exponent of a power law, with a bootstrap interval over tasks."""
 
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ctxblocks import ArgumentError
+from ctxblocks.base.errors import ArgumentError
+from ctxblocks.runs.statistics import Array
 
 RESAMPLES = 1000
+"""Sets of tasks that the bootstrap draws."""
+SUFFIXES = ("", "-low", "-high")
+"""Of the rows of a table that hold an exponent, and the ends of its 95 % interval."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,10 +18,10 @@ class Decay:
     """`‖(ΔW)_i‖ ∼ i^(−exponent)`.
 
     Attributes:
-        exponent: of the mean over tasks, by least squares of logarithms; 1 is averaging, 0 a change that does not fall.
+        exponent: of the mean over tasks, by least squares of logarithms; 1 for averaging, 0 for a change that does not fall.
         low: lower end of the interval.
         high: upper end.
-        level: the share of resampled sets of tasks whose exponents lie in the interval.
+        level: the share of resampled sets of tasks whose exponents are in the interval.
     """
 
     exponent: float
@@ -28,15 +31,15 @@ class Decay:
 
 
 def decay_exponent(
-    changes: NDArray[np.float64],  # (tasks, n): of token i = 1 … n
+    changes: Array,  # (tasks, n): of token i = 1 … n
     start: int = 2,
     level: float = 0.95,
     seed: int = 0,
 ) -> Decay:
-    """Fit the mean marginal change of tokens `start … n`; the interval is the percentile bootstrap's over tasks.
+    """Fit a power law to the mean marginal change of tokens `start … n`, with a percentile bootstrap interval over tasks.
 
     Raises:
-        ArgumentError: there are fewer than two tasks, fewer than three tokens from `start` on, or changes that are not positive.
+        ArgumentError: there are fewer than two tasks or fewer than three tokens from `start` on, or changes are not positive.
     """
     values = np.asarray(changes, dtype=np.float64)
     if values.ndim != 2 or len(values) < 2 or values.shape[1] - start + 1 < 3:
@@ -55,12 +58,25 @@ def decay_exponent(
     return Decay(float(_slopes(places, part.mean(0)[None])[0]), float(low), float(high), level)
 
 
+def exponents(
+    name: str,
+    changes: Array,  # (tasks, n)
+) -> dict[str, float]:
+    """The exponent of that name and the ends of its 95 % interval; NaN where the weights do not change."""
+    try:
+        decay = decay_exponent(changes)
+        values = (decay.exponent, decay.low, decay.high)
+    except ArgumentError:
+        values = (float("nan"),) * 3
+    return {f"{name}{suffix}": value for suffix, value in zip(SUFFIXES, values, strict=True)}
+
+
 def _slopes(
-    places: NDArray[np.float64],  # (n,)
-    means: NDArray[np.float64],  # (sets, n)
-) -> NDArray[np.float64]:  # (sets,)
+    places: Array,  # (n,)
+    means: Array,  # (sets, n)
+) -> Array:  # (sets,)
     """Minus the slope of `log means` over the places."""
     centred = places - places.mean()
     logs = np.log(np.maximum(means, np.finfo(np.float64).tiny))
-    found: NDArray[np.float64] = -(logs @ centred) / (centred @ centred)
-    return found
+    slopes: Array = -(logs @ centred) / (centred @ centred)
+    return slopes
