@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks.algebra.operator import ContextOperator
-from ctxblocks.numerics import cosine, dot, image, image_norm, norm, scaled, widen
+from ctxblocks.numerics import cosine, dot, image, image_norm, norm, scaled, scaled_stack, widen
 
 IMAGES = 2**17
 """Entries of images that are held at a time: half a megabyte in float32, which fits into a cache."""
@@ -43,28 +43,29 @@ def update_distance(
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Tensor:  # (…)
     """`‖ΔW₁ − ΔW₂‖_F` of two updates, whose difference has rank two at most."""
-    return _distance(one, other, functools.partial(image_norm, weights))
+    length = functools.partial(image_norm, weights)
+    return _distance((one.direction, one.key), (other.direction, other.key), length).to(one.key.dtype)
 
 
 def _distance(
-    one: ContextOperator,  # (…, d)
-    other: ContextOperator,  # (…, d)
-    length: Callable[[Tensor], Tensor],  # δ ↦ ‖Wδ‖; of operators whose directions are images already, the norm
-) -> Tensor:  # (…)
+    one: tuple[Tensor, Tensor],  # δ₁ and k₁, (…, d) each; or Wδ₁ and k₁
+    other: tuple[Tensor, Tensor],
+    length: Callable[[Tensor], Tensor],  # δ ↦ ‖Wδ‖; of images Wδ, their norm
+) -> Tensor:  # (…), in the accumulator's dtype
     """The distance of two updates.
 
     With `k₁ = c k₂ + k⊥` and `k⊥` orthogonal to `k₂`, the difference is `(c Wδ₁ − Wδ₂) k₂ᵀ + Wδ₁ k⊥ᵀ`. Its two terms are
     orthogonal, so that their norms add up without cancellation.
     """
-    (first, first_scale), (second, second_scale) = scaled(one.key), scaled(other.key)
+    (first, first_scale), (second, second_scale) = scaled(one[1]), scaled(other[1])
     squares = dot(second, second).unsqueeze(-1)
     share = dot(first, second).unsqueeze(-1) / torch.where(squares == 0, 1, squares)  # c, of the scaled keys
     rest = first - share * second  # k⊥ / first_scale
     factor = share * (first_scale / torch.where(second_scale == 0, 1, second_scale))  # c (…, 1)
-    turned = factor * widen(one.direction) - widen(other.direction)
-    parallel = length(turned) * norm(other.key)
-    across = length(one.direction) * (norm(rest) * first_scale.squeeze(-1))
-    return norm(torch.stack(torch.broadcast_tensors(parallel, across), dim=-1)).to(one.key.dtype)
+    turned = factor * widen(one[0]) - widen(other[0])
+    parallel = length(turned) * norm(other[1])
+    across = length(one[0]) * (norm(rest) * first_scale.squeeze(-1))
+    return norm(torch.stack(torch.broadcast_tensors(parallel, across), dim=-1))
 
 
 def marginal_change(
@@ -104,35 +105,21 @@ def successive(
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Successive:
     """`update_norm`, `update_cosine` and `marginal_change` along the last batch axis, from one image of every direction."""
-    matrices, size = _scaled_weights(weights, operator.direction)
-    length, rows = operator.key.shape[-2], max(LEAST, IMAGES // sum(map(len, matrices)))
-    parts = []
+    stack, size = scaled_stack(weights, operator.direction)  # (sum of all m, d), ()
+    length, rows = operator.key.shape[-2], max(LEAST, IMAGES // len(stack))
+    norms, alignments, changes = [], [], []
     for start in range(0, max(1, length - 1), rows):
         some = slice(start, start + rows + 1)  # one row more than is counted, for the last step
         unit, scale = scaled(operator.direction[..., some, :])
-        images = torch.cat([unit @ matrix.mT for matrix in matrices], dim=-1)
-        parts.append(_lengths(ContextOperator(images * (scale * size), widen(operator.key[..., some, :]))))
-    norms = [part.norm[..., :rows] for part in parts[:-1]] + [parts[-1].norm]
-    joined = (norms, [part.alignment for part in parts], [part.marginal_change for part in parts])
-    return Successive(*(torch.cat(each, dim=-1).to(operator.key.dtype) for each in joined))
-
-
-def _lengths(
-    images: ContextOperator,  # (…, n + 1, sum of all m), (…, n + 1, d)
-) -> Successive:
-    """Lengths and angles of successive updates whose directions are images `Wδ` already."""
-    pairs = ((images.direction[..., i, :], images.key[..., i, :]) for i in (slice(None, -1), slice(1, None)))
-    earlier, later = (ContextOperator(*pair) for pair in pairs)
+        images, key = (unit @ stack.mT) * (scale * size), widen(operator.key[..., some, :])
+        own = norm(images) * norm(key)
+        norms.append(own if start + rows + 1 >= length else own[..., :-1])
+        early, late = images[..., :-1, :], images[..., 1:, :]
+        alignments.append(cosine(late, early) * cosine(key[..., 1:, :], key[..., :-1, :]))
+        changes.append(_distance((late, key[..., 1:, :]), (early, key[..., :-1, :]), norm))
+    dtype = operator.key.dtype
     return Successive(
-        norm(images.direction) * norm(images.key),
-        cosine(later.direction, earlier.direction) * cosine(later.key, earlier.key),
-        _distance(later, earlier, norm),
+        torch.cat(norms, dim=-1).to(dtype),
+        torch.cat(alignments, dim=-1).to(dtype),
+        torch.cat(changes, dim=-1).to(dtype),
     )
-
-
-def _scaled_weights(weights: Sequence[Tensor], like: Tensor) -> tuple[list[Tensor], Tensor]:
-    """The weights divided by their largest entry, in the accumulator's dtype, and that entry."""
-    wide = [widen(weight).to(widen(like[:0])) for weight in weights]
-    size = torch.stack([weight.detach().abs().max() for weight in wide]).max()
-    size = torch.where(size == 0, 1, size)
-    return [weight / size for weight in wide], size

@@ -88,7 +88,7 @@ def test_the_table(folder: Path, written: Any, capsys: pytest.CaptureFixture[str
         (["{folder}", "--tokens", "1", "--to", "x"], "got a prompt of one token"),
         (["{folder}", "--tokens", "1,99", "--to", "x"], "got a token 99, needs numbers from 0 to 60"),
         (["{folder}", "--tokens", "1,b", "--to", "x"], "needs numbers separated by commas"),
-        (["{folder}/no", TEXT, "--to", "x"], "is no folder"),
+        (["{folder}/no", TEXT, "--to", "x"], "is not a folder"),
     ],
 )
 def test_what_is_wrong_is_one_line(

@@ -71,7 +71,7 @@ def test_json_and_tokens(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["{folder}"], "prompt: got none, needs a text or tokens"),
         (["{folder}", "w1"], "got a prompt of one token"),
         (["{folder}", TEXT, "--route", "states"], ""),
-        (["{folder}/no", TEXT], "is no folder"),
+        (["{folder}/no", TEXT], "is not a folder"),
         (["{folder}", TEXT, "--out", "{folder}/config.json"], "needs a folder that can be written"),
         (["{folder}", TEXT, "--queries", "all"], 'Invalid value "all" for --queries'),
     ],
