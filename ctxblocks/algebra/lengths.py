@@ -1,6 +1,6 @@
 """Norms and angles of rank-one updates `ΔW = (Wδ)kᵀ`, taken over the vertical stack of several weight matrices.
 
-Every vector is scaled before it is squared, so that nothing over- or underflows on the way, and no matrix is built.
+Every vector is scaled before it is squared, so that no intermediate result over- or underflows. No dense matrix is built.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def update_norm(
     operator: ContextOperator,  # (…, d)
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Tensor:  # (…)
-    """`‖ΔW‖ = ‖Wδ‖ ‖k‖`, Frobenius and spectral norm at once, since `ΔW` has rank one."""
+    """`‖ΔW‖ = ‖Wδ‖ ‖k‖`, both the Frobenius and the spectral norm, since `ΔW` has rank one."""
     return (image_norm(weights, operator.direction) * norm(operator.key)).to(operator.key.dtype)
 
 
@@ -25,7 +25,7 @@ def update_cosine(
     other: ContextOperator,  # (…, d)
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Tensor:  # (…), in [−1, 1]
-    """`⟨ΔW₁, ΔW₂⟩_F / (‖ΔW₁‖_F ‖ΔW₂‖_F) = cos(Wδ₁, Wδ₂) cos(k₁, k₂)`; 0 where an update vanishes."""
+    """`⟨ΔW₁, ΔW₂⟩_F / (‖ΔW₁‖_F ‖ΔW₂‖_F) = cos(Wδ₁, Wδ₂) cos(k₁, k₂)`; 0 where an update is zero."""
     images = [_unit_image(weights, each.direction) for each in (one, other)]
     return (cosine(*images) * cosine(one.key, other.key)).to(one.key.dtype)
 
@@ -35,20 +35,20 @@ def update_distance(
     other: ContextOperator,  # (…, d)
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Tensor:  # (…)
-    """`‖ΔW₁ − ΔW₂‖_F` of two updates, whose difference has rank two at most.
+    """`‖ΔW₁ − ΔW₂‖_F` of two updates; their difference has rank at most two.
 
-    With `k₁ = c k₂ + k⊥` and `k⊥` orthogonal to `k₂`, the difference is `(c Wδ₁ − Wδ₂) k₂ᵀ + Wδ₁ k⊥ᵀ`. Its two terms are
-    orthogonal, so that their norms add up without cancellation.
+    With `k₁ = c k₂ + k⊥` and `k⊥` orthogonal to `k₂`, the difference is `(c Wδ₁ − Wδ₂) k₂ᵀ + Wδ₁ k⊥ᵀ`. These two terms
+    are orthogonal, so that the squares of their norms add up without cancellation.
     """
     (first, first_scale), (second, second_scale) = scaled(one.key), scaled(other.key)
     squares = dot(second, second).unsqueeze(-1)
-    share = dot(first, second).unsqueeze(-1) / torch.where(squares == 0, 1, squares)  # c, of the scaled keys
-    rest = first - share * second  # k⊥ / first_scale
-    factor = share * (first_scale / torch.where(second_scale == 0, 1, second_scale))  # c (…, 1)
-    turned = factor * widen(one.direction) - widen(other.direction)
-    parallel = image_norm(weights, turned) * norm(other.key)
-    across = image_norm(weights, one.direction) * (norm(rest) * first_scale.squeeze(-1))
-    return norm(torch.stack(torch.broadcast_tensors(parallel, across), dim=-1)).to(one.key.dtype)
+    ratio = dot(first, second).unsqueeze(-1) / torch.where(squares == 0, 1, squares)  # c for the scaled keys
+    perpendicular = first - ratio * second  # k⊥ / first_scale
+    coefficient = ratio * (first_scale / torch.where(second_scale == 0, 1, second_scale))  # c (…, 1)
+    direction = coefficient * widen(one.direction) - widen(other.direction)  # c δ₁ − δ₂
+    along = image_norm(weights, direction) * norm(other.key)
+    across = image_norm(weights, one.direction) * (norm(perpendicular) * first_scale.squeeze(-1))
+    return norm(torch.stack(torch.broadcast_tensors(along, across), dim=-1)).to(one.key.dtype)
 
 
 def marginal_change(
@@ -57,8 +57,8 @@ def marginal_change(
 ) -> Tensor:  # (…, n)
     """`‖W_{i+1} − W_i‖_F` of successive updates, `i = 0 … n − 1` [Sec. 3, Fig. 3].
 
-    Where all updates share one key, expanded along that axis, the change `W(δ_{i+1} − δ_i)kᵀ` has rank one, and this is
-    its spectral norm too; elsewhere it has rank two.
+    If all updates share one key (expanded along that axis), the change `W(δ_{i+1} − δ_i)kᵀ` has rank one and its spectral
+    norm is the same; otherwise it has rank two.
     """
     direction, key = operator.direction, operator.key
     if key.shape[-2] > 1 and key.stride(-2) == 0:
@@ -72,7 +72,7 @@ def _unit_image(
     weights: Sequence[Tensor],  # (m, d) each
     x: Tensor,  # (…, d)
 ) -> Tensor:  # (…, sum of all m)
-    """`W x` up to a positive factor: `x` and `W` are scaled before they meet."""
+    """`W x` up to a positive factor: `x` and `W` are scaled before the product."""
     unit = scaled(x)[0]
     size = torch.stack([weight.detach().abs().max() for weight in weights]).max().to(unit)
     size = torch.where(size == 0, 1, size)
