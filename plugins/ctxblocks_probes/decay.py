@@ -1,4 +1,4 @@
-"""How fast the marginal change falls: the exponent of a power law, with an interval from the tasks themselves."""
+"""How fast the marginal change falls: the exponent of a power law, with a bootstrap interval over tasks."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ctxblocks import ArgumentError
 
 RESAMPLES = 1000
+"""Number of bootstrap samples."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,10 +16,11 @@ class Decay:
     """`‖(ΔW)_i‖ ∼ i^(−exponent)`.
 
     Attributes:
-        exponent: of the mean over tasks, by least squares of logarithms; 1 is averaging, 0 a change that does not fall.
-        low: lower end of the interval.
-        high: upper end.
-        level: the share of resampled sets of tasks whose exponents lie in the interval.
+        exponent: of the mean over tasks, by least squares on a log–log scale; an average over tokens has 1, a constant
+            change 0.
+        low: lower end of the bootstrap interval.
+        high: upper end of the bootstrap interval.
+        level: the share of bootstrap samples whose exponent lies in the interval, such as 0.95.
     """
 
     exponent: float
@@ -28,15 +30,16 @@ class Decay:
 
 
 def decay_exponent(
-    changes: NDArray[np.float64],  # (tasks, n): of token i = 1 … n
+    changes: NDArray[np.float64],  # (tasks, n): the change of token i = 1 … n
     start: int = 2,
     level: float = 0.95,
     seed: int = 0,
 ) -> Decay:
-    """Fit the mean marginal change of tokens `start … n`; the interval is the percentile bootstrap's over tasks.
+    """Fit a power law to the mean marginal change of tokens `start … n`, with a percentile bootstrap interval over tasks.
 
     Raises:
-        ArgumentError: there are fewer than two tasks, fewer than three tokens from `start` on, or changes that are not positive.
+        ArgumentError: there are fewer than two tasks or fewer than three tokens from `start` on, a mean change is not
+            positive, or `level` is not between 0 and 1.
     """
     values = np.asarray(changes, dtype=np.float64)
     if values.ndim != 2 or len(values) < 2 or values.shape[1] - start + 1 < 3:
@@ -47,20 +50,20 @@ def decay_exponent(
         raise ArgumentError(f"level: got {level}, needs a share between 0 and 1")
     part = values[:, start - 1 :]
     if not (part.mean(0) > 0).all() or not np.isfinite(part).all():
-        raise ArgumentError("changes: got zeros or infinities, needs positive ones; take a block whose weights move")
-    places = np.log(np.arange(start, values.shape[1] + 1))
-    chosen = np.random.default_rng(seed).integers(len(part), size=(RESAMPLES, len(part)))
-    slopes = _slopes(places, part[chosen].mean(1))
-    low, high = np.quantile(slopes, [(1 - level) / 2, (1 + level) / 2])
-    return Decay(float(_slopes(places, part.mean(0)[None])[0]), float(low), float(high), level)
+        raise ArgumentError("changes: got zeros or infinities, needs positive ones; use a block whose weights change")
+    logs = np.log(np.arange(start, values.shape[1] + 1))
+    samples = np.random.default_rng(seed).integers(len(part), size=(RESAMPLES, len(part)))
+    exponents = _exponents(logs, part[samples].mean(1))
+    low, high = np.quantile(exponents, [(1 - level) / 2, (1 + level) / 2])
+    return Decay(float(_exponents(logs, part.mean(0)[None])[0]), float(low), float(high), level)
 
 
-def _slopes(
-    places: NDArray[np.float64],  # (n,)
-    means: NDArray[np.float64],  # (sets, n)
-) -> NDArray[np.float64]:  # (sets,)
-    """Minus the slope of `log means` over the places."""
-    centred = places - places.mean()
-    logs = np.log(np.maximum(means, np.finfo(np.float64).tiny))
-    found: NDArray[np.float64] = -(logs @ centred) / (centred @ centred)
-    return found
+def _exponents(
+    logs: NDArray[np.float64],  # (n,): log i
+    means: NDArray[np.float64],  # (samples, n)
+) -> NDArray[np.float64]:  # (samples,)
+    """Minus the slope of the regression of `log means` on `log i`."""
+    centred = logs - logs.mean()
+    log_means = np.log(np.maximum(means, np.finfo(np.float64).tiny))
+    exponents: NDArray[np.float64] = -(log_means @ centred) / (centred @ centred)
+    return exponents

@@ -1,4 +1,4 @@
-"""The operator algebra against dense matrices, in float64; bounds are in units of round-off times the factors' norms."""
+"""The operator algebra compared with dense matrices, in float64; bounds are multiples of round-off times norms."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def operator(gen: torch.Generator, batch: tuple[int, ...], d: int, offset: bool 
 
 
 def size(*operators: ContextOperator) -> float:
-    """A bound on the norm of the product of `I + |δ||k|ᵀ` (and `I + |δ||β|`), with a factor for the sums behind an entry."""
+    """A bound on the norm of the product of `I + |δ||k|ᵀ` (and `I + |δ||β|`), times a factor for the length of the sums."""
     total = 1.0
     for op in operators:
         beta = 0.0 if op.offset is None else float(op.offset.abs().max())
@@ -86,20 +86,20 @@ def test_inverse_undoes_an_affine_operator(seed: int, d: int) -> None:
 
 
 def test_inverse_of_a_singular_operator_is_refused() -> None:
-    """`det P = 0` is a typed error that names the way out."""
+    """`det P = 0` is a typed error that names `Augmented()` as an alternative."""
     op = ContextOperator(torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 0.0]))
     with pytest.raises(SingularOperatorError, match=r"det P = 0 .*Augmented\(\)"):
         op.inverse()
 
 
 def test_apply_refuses_another_width() -> None:
-    """An operator of one site does not act at another."""
+    """An operator cannot be applied to vectors of another width, such as the input of another site."""
     with pytest.raises(ShapeError, match=r"z: got width 3, needs 2"):
         ContextOperator(torch.ones(2), torch.ones(2)).apply(torch.ones(3))
 
 
 def test_empty_product_is_refused_when_it_needs_a_width() -> None:
-    """A product of nothing has no width to be the identity of."""
+    """The dense form of an empty product is undefined, since it has no width."""
     with pytest.raises(ArgumentError, match="got no factors"):
         OperatorProduct(()).dense()
 
@@ -127,7 +127,7 @@ def test_low_rank_measures_are_those_of_the_matrix(seed: int, m: int, d: int, r:
 
 
 def test_norm_of_a_cancelling_sum_keeps_its_digits() -> None:
-    """`‖a kᵀ − a k'ᵀ‖` with `k' = k + 1e-9 e` is not lost to cancellation, as a Gram matrix would lose it."""
+    """`‖a kᵀ − a k'ᵀ‖` with `k' = k + 1e-9 e` is accurate; computed from a Gram matrix it would be lost to cancellation."""
     a, k = torch.ones(3, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
     nudged = k.clone()
     nudged[0] += 1e-9
@@ -138,13 +138,13 @@ def test_norm_of_a_cancelling_sum_keeps_its_digits() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_sums_in_float32(dtype: torch.dtype) -> None:
-    """`kᵀz` of 4096 equal terms is not stuck where a half-precision running sum would be."""
+    """`kᵀz` of 4096 equal terms is exact, while a running sum in half precision would stop growing."""
     op = ContextOperator(torch.ones(4096, dtype=dtype), torch.full((4096,), 1 / 4096, dtype=dtype))
     assert float(op.gain(torch.ones(4096, dtype=dtype))) == 1.0
 
 
 def test_alignment_of_small_updates_does_not_underflow() -> None:
-    """In float16 the product of two small norms, and `Wδ` itself, are 0 where the cosine is 1."""
+    """The cosine is 1 although in float16 the product of the two norms, and `Wδ` itself, underflow to 0."""
     direction, key = torch.full((3,), 1e-4, dtype=torch.float16), torch.full((3,), 0.5, dtype=torch.float16)
     update = ImplicitUpdate(ContextOperator(direction, key))
     weight = torch.full((2, 3), 1e-4, dtype=torch.float16)  # Wδ is 3e-8, half the least positive float16
