@@ -34,6 +34,9 @@ from .base.errors import (
     DtypeError as DtypeError,
 )
 from .base.errors import (
+    MovedNameError as MovedNameError,
+)
+from .base.errors import (
     NonFiniteError as NonFiniteError,
 )
 from .base.errors import (
@@ -97,6 +100,10 @@ from .exactness.verify import (
 from .exactness.verify import (
     verify as verify,
 )
+from .registration.commands import CommandSpec as CommandSpec
+from .registration.families import (
+    WIRINGS as WIRINGS,
+)
 from .registration.families import (
     BlockSpec as BlockSpec,
 )
@@ -124,6 +131,7 @@ from .registration.registry import (
 from .registration.registry import (
     registry as registry,
 )
+from .registration.sections import SectionSpec as SectionSpec
 from .registration.specs import (
     LayerSpec as LayerSpec,
 )

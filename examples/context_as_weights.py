@@ -1,4 +1,4 @@
-"""A context becomes a change of weights: the theorem on one block, then written into a copy of it.
+"""A context as a weight update: the theorem on one block, and the update written into a copy of the block.
 
 Run it with `python examples/context_as_weights.py`; it takes a few seconds.
 """
@@ -23,7 +23,7 @@ def main() -> None:
             merged = update.merged(block)(query)
             weight = network.up.weight
             print(
-                f"{name:15} {block.kind():28} context moves the output by {(with_context - block(query)).norm():.3f}; "
+                f"{name:15} {block.kind():28} context changes the output by {(with_context - block(query)).norm():.3f}; "
                 f"with the update it differs by {(with_context - with_update).abs().max():.1e}, "
                 f"merged by {(with_context - merged).abs().max():.1e}; "
                 f"‖ΔW‖/‖W‖ = {update.norm(weight) / weight.norm():.3f}, det P = {update.operator.det():.3f}"

@@ -1,4 +1,4 @@
-"""A contextual layer of one's own, registered without installing anything, held to the theorem.
+"""A custom contextual layer, registered without installing a package, and the theorem on a block with it.
 
 Run it with `python examples/own_layer.py`; it takes a few seconds.
 """
@@ -20,6 +20,7 @@ from ctxblocks import (
     registry,
     transfer,
 )
+from ctxblocks.validators import at_least, share
 
 
 @attrs.frozen(kw_only=True)
@@ -27,12 +28,12 @@ class FadingConfig:
     """Settings of the layer.
 
     Attributes:
-        width: of tokens.
-        decay: how much of the past each token leaves.
+        width: d, of query, tokens and output.
+        decay: factor by which each token decays the earlier ones.
     """
 
-    width: int
-    decay: float = 0.8
+    width: int = attrs.field(validator=at_least(1))
+    decay: float = attrs.field(default=0.8, validator=share())
 
 
 class Fading(ContextualLayer):
@@ -48,7 +49,7 @@ class Fading(ContextualLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, d)
-        """The sum at the query."""
+        """The moving sum at the query."""
         n = context.shape[-2]
         powers = self.decay ** torch.arange(n, 0, -1, dtype=query.dtype, device=query.device)  # (n,)
         return self.linear(query + (powers.unsqueeze(-1) * context).sum(-2))
@@ -56,7 +57,7 @@ class Fading(ContextualLayer):
 
 @hookimpl
 def ctxblocks_layers() -> list[LayerSpec]:
-    """Announce the layer."""
+    """The layers of this plugin."""
     spec = LayerSpec(
         name="fading",
         summary="exponential moving sum of tokens",
@@ -68,7 +69,7 @@ def ctxblocks_layers() -> list[LayerSpec]:
 
 
 def main() -> None:
-    """Register this very module and move a context into the weights of a block with the layer in it."""
+    """Register this module as a plugin, and compute the update of a context for a block with the layer."""
     registry().register(sys.modules[__name__])
     torch.manual_seed(0)
     block = ResidualBlock(create("fading", width=8, decay=0.5), GatedMLP(8, 16), norm="sandwich").double()

@@ -1,4 +1,4 @@
-"""A prompt is a product of operators, one per token; segments compose, and the commutator says how order matters.
+"""A prompt as a product of operators, one for each token; their commutator measures how much the order matters.
 
 Run it with `python examples/prompt_algebra.py`; it takes a few seconds.
 """
@@ -9,14 +9,14 @@ from ctxblocks import MLP, PlainBlock, create, dynamics, factorize, transfer
 
 
 def main() -> None:
-    """Factorise a prompt, compare the product with the total update, and walk the learning dynamics."""
+    """Factorise a prompt, compare the product with the total update, and print the learning dynamics."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
     block = PlainBlock(create("linear-attention", width=6), MLP(6, 24))
     query, context = torch.randn(6), torch.randn(12, 6)
 
     factors = factorize(block, query, context)
-    print("the output stays put while tokens move into the weights:")
+    print("the output does not change while tokens are moved into the weights:")
     print("  largest change over all steps:", f"{(factors.outputs() - block(query, context)).abs().max():.1e}")
 
     total = transfer(block, query, context).operator
@@ -28,7 +28,7 @@ def main() -> None:
     print(f"  they differ by ‖K‖ = {gap.norm():.3f}, and K A(x) = {(gap @ read).norm():.1e}")
 
     first, last = factors.factor(1), factors.factor(12)
-    print(f"‖[P_1, P_12]‖ = {first.commutator(last).norm():.4f}: swapping two operators is not free")
+    print(f"‖[P_1, P_12]‖ = {first.commutator(last).norm():.4f}: the two operators do not commute")
 
     steps = dynamics(block, query, context)
     print("marginal change per token:", " ".join(f"{value:.3f}" for value in steps.marginal_norms()))

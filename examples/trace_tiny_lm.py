@@ -33,7 +33,7 @@ def prompts(count: int) -> list[Tensor]:  # (1, LENGTH) each
 def marginals(folder: Path, stretches: list[Tensor]) -> Tensor:  # (prompts, blocks, LENGTH − 1)
     """`‖W_{i+1} − W_i‖_F`: what byte `i` adds to what the bytes before it have done."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    return torch.stack([trace(model, ids).measure("marginal") for ids in stretches])
+    return torch.stack([trace(model, ids).measure("marginal-change") for ids in stretches])
 
 
 def settling(found: Tensor) -> Tensor:  # (prompts, blocks, n) -> (prompts, blocks)

@@ -3,13 +3,20 @@
 Every vector is scaled before it is squared, so that no intermediate result over- or underflows. No dense matrix is built.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ctxblocks.algebra.operator import ContextOperator
 from ctxblocks.numerics import cosine, dot, image_norm, norm, scaled, widen
+
+IMAGES = 2**17
+"""Number of entries of the products `Wδ` that are held in memory at a time: half a mebibyte in float32, to fit the cache."""
+LEAST = 32
+"""Smallest number of updates that are processed at a time."""
 
 
 def update_norm(
@@ -35,7 +42,16 @@ def update_distance(
     other: ContextOperator,  # (…, d)
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Tensor:  # (…)
-    """`‖ΔW₁ − ΔW₂‖_F` of two updates; their difference has rank at most two.
+    """`‖ΔW₁ − ΔW₂‖_F` of two updates; their difference has rank at most two."""
+    return _distance(one, other, functools.partial(image_norm, weights))
+
+
+def _distance(
+    one: ContextOperator,  # (…, d)
+    other: ContextOperator,  # (…, d)
+    length: Callable[[Tensor], Tensor],  # δ ↦ ‖Wδ‖, or the norm if the directions of the operators are already `Wδ`
+) -> Tensor:  # (…)
+    """The distance of two updates.
 
     With `k₁ = c k₂ + k⊥` and `k⊥` orthogonal to `k₂`, the difference is `(c Wδ₁ − Wδ₂) k₂ᵀ + Wδ₁ k⊥ᵀ`. These two terms
     are orthogonal, so that the squares of their norms add up without cancellation.
@@ -46,8 +62,8 @@ def update_distance(
     perpendicular = first - ratio * second  # k⊥ / first_scale
     coefficient = ratio * (first_scale / torch.where(second_scale == 0, 1, second_scale))  # c (…, 1)
     direction = coefficient * widen(one.direction) - widen(other.direction)  # c δ₁ − δ₂
-    along = image_norm(weights, direction) * norm(other.key)
-    across = image_norm(weights, one.direction) * (norm(perpendicular) * first_scale.squeeze(-1))
+    along = length(direction) * norm(other.key)
+    across = length(one.direction) * (norm(perpendicular) * first_scale.squeeze(-1))
     return norm(torch.stack(torch.broadcast_tensors(along, across), dim=-1)).to(one.key.dtype)
 
 
@@ -68,12 +84,64 @@ def marginal_change(
     return update_distance(later, ContextOperator(direction[..., :-1, :], key[..., :-1, :]), weights)
 
 
+@dataclasses.dataclass(frozen=True)
+class Successive:
+    """Norms and angles of the updates of successive tokens.
+
+    Attributes:
+        norm: `‖ΔW_i‖ (…, n + 1)`.
+        alignment: the cosine of `ΔW_i` and `ΔW_{i+1} (…, n)`; 0 where one of them is zero.
+        marginal_change: `‖W_{i+1} − W_i‖_F (…, n)`.
+    """
+
+    norm: Tensor
+    alignment: Tensor
+    marginal_change: Tensor
+
+
+def successive(
+    operator: ContextOperator,  # (…, n + 1, d)
+    weights: Sequence[Tensor],  # (m, d) each
+) -> Successive:
+    """`update_norm`, `update_cosine` and `marginal_change` along the last batch axis, with each product `Wδ` computed once."""
+    matrices, size = _scaled_weights(weights, operator.direction)
+    length, rows = operator.key.shape[-2], max(LEAST, IMAGES // sum(map(len, matrices)))
+    parts = []
+    for start in range(0, max(1, length - 1), rows):
+        part = slice(start, start + rows + 1)  # one row more than counted, for the last step
+        unit, scale = scaled(operator.direction[..., part, :])
+        images = torch.cat([unit @ matrix.mT for matrix in matrices], dim=-1)
+        parts.append(_lengths(ContextOperator(images * (scale * size), widen(operator.key[..., part, :]))))
+    norms = [part.norm[..., :rows] for part in parts[:-1]] + [parts[-1].norm]
+    joined = (norms, [part.alignment for part in parts], [part.marginal_change for part in parts])
+    return Successive(*(torch.cat(each, dim=-1).to(operator.key.dtype) for each in joined))
+
+
+def _lengths(
+    images: ContextOperator,  # (…, n + 1, sum of all m), (…, n + 1, d)
+) -> Successive:
+    """Norms and angles of successive updates whose operators have the directions `Wδ`."""
+    pairs = ((images.direction[..., i, :], images.key[..., i, :]) for i in (slice(None, -1), slice(1, None)))
+    earlier, later = (ContextOperator(*pair) for pair in pairs)
+    return Successive(
+        norm(images.direction) * norm(images.key),
+        cosine(later.direction, earlier.direction) * cosine(later.key, earlier.key),
+        _distance(later, earlier, norm),
+    )
+
+
+def _scaled_weights(weights: Sequence[Tensor], like: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The weights in the accumulator's dtype divided by their largest absolute entry, and that entry."""
+    wide = [widen(weight).to(widen(like[:0])) for weight in weights]
+    size = torch.stack([weight.detach().abs().max() for weight in wide]).max()
+    size = torch.where(size == 0, 1, size)
+    return [weight / size for weight in wide], size
+
+
 def _unit_image(
     weights: Sequence[Tensor],  # (m, d) each
     x: Tensor,  # (…, d)
 ) -> Tensor:  # (…, sum of all m)
     """`W x` up to a positive factor: `x` and `W` are scaled before the product."""
     unit = scaled(x)[0]
-    size = torch.stack([weight.detach().abs().max() for weight in weights]).max().to(unit)
-    size = torch.where(size == 0, 1, size)
-    return torch.cat([unit @ (widen(weight).to(unit) / size).mT for weight in weights], dim=-1)
+    return torch.cat([unit @ matrix.mT for matrix in _scaled_weights(weights, x)[0]], dim=-1)

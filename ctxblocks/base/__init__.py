@@ -1,1 +1,1 @@
-"""What everything stands on: errors and their words, checks of arguments, memory, threads."""
+"""The foundations of the package: exceptions and their messages, checks of arguments, memory, threads."""

@@ -1,4 +1,4 @@
-"""Checks of shapes, dtypes and devices (always), and of values (only outside transforms, since they read the host)."""
+"""Checks of shapes, dtypes and devices, and of values; the latter copy to the host, so they run outside transforms only."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from ctxblocks.base.errors import ArgumentError, DeviceError, DtypeError, NonFin
 
 
 def inside_transform() -> bool:
-    """Whether values may not be read: `torch.compile`, a functorch level (`vmap`, `grad`, …) or a CUDA graph capture."""
+    """Whether values cannot be read: in `torch.compile`, a functorch transform (`vmap`, `grad`, …) or a CUDA graph capture."""
     if torch.compiler.is_compiling():
         return True
     if torch._C._functorch.peek_interpreter_stack() is not None:
@@ -53,7 +53,7 @@ def check_vector(name: str, got: Tensor, width: int) -> None:
 
 
 def check_module(name: str, got: Tensor, module: nn.Module) -> None:
-    """Raise unless `got` has the dtype and device of the module's parameters, autocast aside."""
+    """Raise unless `got` has the dtype and device of the module's parameters; under autocast nothing is checked."""
     first = next(module.parameters(), None)
     if first is None or torch.is_autocast_enabled(got.device.type):
         return
@@ -80,14 +80,14 @@ def check_tokens(name: str, got: Tensor, query: Tensor, width: int) -> None:
 def check_call(
     module: nn.Module, query: Tensor, context: Tensor, width: int, context_width: int, name: str = "context"
 ) -> None:
-    """Raise unless `module(query, context)` is well formed."""
+    """Raise unless query and context are valid arguments of `module(query, context)`."""
     check_vector("query", query, width)
     check_module("query", query, module)
     check_tokens(name, context, query, context_width)
 
 
 def check_causal(layer: nn.Module, queries: Tensor, context: Tensor, width: int, context_width: int) -> None:
-    """Raise unless `layer.causal(queries, context)` is well formed: one query more than there are tokens."""
+    """Raise unless the arguments of `layer.causal(queries, context)` are valid, with one more query than tokens."""
     check_vector("queries", queries, width)
     check_module("queries", queries, layer)
     if queries.dim() < 2 or queries.shape[-2] == 0:
@@ -101,7 +101,7 @@ def check_causal(layer: nn.Module, queries: Tensor, context: Tensor, width: int,
 
 
 def check_sequence(layer: nn.Module, tokens: Tensor, width: int) -> None:
-    """Raise unless `layer.sequence(tokens)` is well formed."""
+    """Raise unless `tokens` is a valid argument of `layer.sequence`."""
     check_vector("tokens", tokens, width)
     check_module("tokens", tokens, layer)
     if tokens.dim() < 2:
@@ -111,20 +111,22 @@ def check_sequence(layer: nn.Module, tokens: Tensor, width: int) -> None:
 
 
 def check_batch(name: str, got: Tensor, wanted: Tensor) -> None:
-    """Raise unless the batch shapes of `got (…, p)` and `wanted (…, q)` broadcast together, in one dtype on one device."""
+    """Raise unless the batch shapes of `got (…, p)` and `wanted (…, q)` broadcast, with equal dtypes and devices."""
     check_like(name, got, wanted, "the query")
     batch, needed = got.shape[:-1], wanted.shape[:-1]
     pairs = zip(reversed(batch), reversed(needed), strict=False)
     if any(mine != theirs and 1 not in (mine, theirs) for mine, theirs in pairs):
         raise ShapeError(
             f"{name}: got batch shape {tuple(batch)}, needs one that broadcasts with {tuple(needed)}, the query's; "
-            f"take a part of it by indexing, or give the query the same batch dimensions"
+            f"select a part of it by indexing, or give the query the same batch dimensions"
         )
 
 
 def check_finite(name: str, got: Tensor, advice: str) -> None:
-    """Raise if `got` holds NaN or infinity; reads the host, so it is called outside transforms only."""
-    if bool(torch.isfinite(got.sum())):  # one pass; a sum may also overflow, so what fails is looked at entry by entry
+    """Raise if `got` contains NaN or infinity. It copies to the host, so it is called outside transforms only."""
+    if bool(
+        torch.isfinite(got.sum())
+    ):  # one pass; the sum of finite entries may overflow, so the entries are checked next
         return
     bad = int((~torch.isfinite(got)).sum())
     if bad:

@@ -1,16 +1,16 @@
-"""Every error that ctxblocks raises on purpose.
+"""The exceptions of ctxblocks.
 
-A message names the thing, what it got, what it needs and the way out. Errors about arguments are also
-`ValueError`, so that code which knows nothing of ctxblocks catches them.
+A message names the argument, the value it got, the value it needs, and a remedy. Exceptions about arguments are also
+`ValueError`s, so that general error handling catches them.
 """
 
 
 class CtxblocksError(Exception):
-    """The base of all errors of this package."""
+    """The base class of all exceptions of this package."""
 
 
 class ArgumentError(CtxblocksError, ValueError):
-    """An argument has a value that the call cannot serve."""
+    """An argument has an invalid value."""
 
 
 class ShapeError(ArgumentError):
@@ -18,15 +18,15 @@ class ShapeError(ArgumentError):
 
 
 class DtypeError(ArgumentError):
-    """Tensors that meet in one product have different or unsuitable dtypes."""
+    """Tensors of one operation have different or unsuitable dtypes."""
 
 
 class DeviceError(ArgumentError):
-    """Tensors that meet in one product live on different devices, or the device asked for is absent."""
+    """Tensors of one operation are on different devices, or the requested device does not exist."""
 
 
 class NonFiniteError(ArgumentError):
-    """A query, a context or a read holds NaN or infinity."""
+    """A query, a context or a read contains NaN or infinity."""
 
 
 class DegenerateQueryError(ArgumentError):
@@ -38,12 +38,16 @@ class SingularOperatorError(ArgumentError):
 
 
 class UnknownLayerError(ArgumentError):
-    """No registered layer has the name asked for."""
+    """No registered layer has the requested name."""
 
 
 class OutOfMemoryError(CtxblocksError):
-    """A call needs more memory than the device has free; it was refused before or while allocating."""
+    """A call needs more memory than is free on the device; raised before or during allocation."""
 
 
 class PluginError(CtxblocksError):
-    """A plugin failed to import, misspelt a hook, or claims a name that another plugin provides."""
+    """A plugin failed to import, has a misspelt hook, or provides a name that another plugin provides too."""
+
+
+class MovedNameError(CtxblocksError, AttributeError):
+    """A public name that has moved to another module; the message says where it is now."""

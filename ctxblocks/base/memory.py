@@ -1,9 +1,8 @@
-"""How much memory is free, and errors in place of a process that is killed.
+"""Free memory, and exceptions for a lack of memory.
 
-Linux grants more memory than there is, so a tensor that does not fit is allocated without complaint and the process
-ends when it is written. What is needed is therefore compared with what is free beforehand (`check_room`), the address
-space is bounded by it (`bounded_memory`), and an allocation that fails all the same is told as this package's error
-(`memory_errors`).
+Linux grants more memory than it has: a tensor that does not fit is allocated without an error, and the process is killed when
+the tensor is written. Therefore `check_room` compares the memory needed with the free memory beforehand, `bounded_memory`
+limits the address space to the free memory, and `memory_errors` converts failed allocations to an `OutOfMemoryError`.
 """
 
 import re
@@ -25,10 +24,10 @@ CUDA_REFUSAL = re.compile(r"Tried to allocate ([\d.]+) (bytes|[KMGTP]iB)")
 
 
 def available_memory(device: torch.device | str) -> int:
-    """Bytes that can still be allocated on the device without pushing anything out.
+    """The bytes that can be allocated on the device without swapping.
 
-    On a CPU the least of what the machine has, what this process's control group (version 2) and its parents leave, and
-    what a limit on its address space leaves.
+    On a CPU this is the minimum of the machine's available memory, the memory left by the limits of this process's control
+    group (version 2) and its parents, and the memory left by the limit of the process's address space.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -41,13 +40,13 @@ def check_room(needed: int, device: torch.device | str, what: str, way_out: str)
     """Raise unless so many bytes are free.
 
     Args:
-        needed: bytes, a lower bound.
-        device: where.
-        what: that needs them, in words that end before "need", such as "context: got 8 tokens of width 4, whose prefixes".
-        way_out: what to do instead, such as "pass a smaller chunk=…".
+        needed: a lower bound of the bytes needed.
+        device: the device.
+        what: subject of the message, which continues with "need", such as "context: got 8 tokens of width 4, whose prefixes".
+        way_out: remedy for the message, such as "pass a smaller chunk=…".
 
     Raises:
-        OutOfMemoryError: fewer are.
+        OutOfMemoryError: fewer bytes are free.
     """
     free = available_memory(device)
     if needed > free:
@@ -56,15 +55,15 @@ def check_room(needed: int, device: torch.device | str, what: str, way_out: str)
 
 @contextmanager
 def memory_errors(device: torch.device | str, what: str, way_out: str) -> Iterator[None]:
-    """Within it, a refused allocation of torch or Python is an `OutOfMemoryError` that names the size.
+    """A context in which a failed allocation of torch or Python raises an `OutOfMemoryError` that names the size.
 
     Args:
-        device: where.
-        what: that is being computed, in words that end before "need", as for `check_room`.
-        way_out: what to do instead.
+        device: the device.
+        what: subject of the message, as for `check_room`.
+        way_out: remedy for the message.
 
     Raises:
-        OutOfMemoryError: an allocation was refused, with torch's error as the cause.
+        OutOfMemoryError: an allocation failed; the original exception is the cause.
     """
     try:
         yield
@@ -77,10 +76,10 @@ def memory_errors(device: torch.device | str, what: str, way_out: str) -> Iterat
 
 @contextmanager
 def bounded_memory(device: torch.device | str) -> Iterator[None]:
-    """Within it, an allocation on the CPU beyond what is free now fails as an exception, where the platform can do so.
+    """A context in which a CPU allocation larger than the free memory raises an exception, if the platform supports it.
 
-    It lowers the soft limit of the process's address space (`RLIMIT_AS`) to its present size plus the free memory. On
-    another device than the CPU, and where there is no such limit (Windows, macOS), nothing is bounded.
+    The soft limit of the process's address space (`RLIMIT_AS`) is lowered to its present size plus the free memory. On
+    other devices than the CPU, and on Windows and macOS, which have no such limit, nothing is changed.
     """
     if torch.device(device).type != "cpu" or sys.platform != "linux":
         yield
@@ -102,21 +101,21 @@ def _where(free: int, device: torch.device | str) -> str:
 
 
 def _refused(error: Exception) -> str | None:
-    """How much was asked for when memory was refused, in words; None where the error is about something else."""
-    if found := CPU_REFUSAL.search(str(error)):
-        return f"{in_units(int(found[1]))} at once"
-    if found := CUDA_REFUSAL.search(str(error)):
-        return f"{found[1]} {found[2]} at once"
+    """The size of the failed allocation, as text; None if the error is about something else."""
+    if match := CPU_REFUSAL.search(str(error)):
+        return f"{in_units(int(match[1]))} at once"
+    if match := CUDA_REFUSAL.search(str(error)):
+        return f"{match[1]} {match[2]} at once"
     return "more memory" if isinstance(error, MemoryError | torch.OutOfMemoryError) else None
 
 
 def _address_space() -> int:
-    """Bytes of address space that this process has mapped."""
+    """The bytes of address space that this process has mapped."""
     return int(psutil.Process().memory_info().vms)
 
 
 def _address_room() -> int | None:
-    """What a limit on this process's address space leaves; None where there is none."""
+    """The bytes left by the limit of this process's address space; None if there is no limit."""
     if sys.platform == "win32":
         return None
     import resource
@@ -126,12 +125,12 @@ def _address_room() -> int | None:
 
 
 def _group_room() -> int | None:
-    """What the control groups (version 2) that hold this process leave; None where no limit is set."""
+    """The bytes left by the limits of this process's control groups (version 2); None if there is no limit."""
     if not GROUP_OF_SELF.exists():
         return None
-    mine = [line.removeprefix("0::/") for line in GROUP_OF_SELF.read_text().splitlines() if line.startswith("0::/")]
+    names = [line.removeprefix("0::/") for line in GROUP_OF_SELF.read_text().splitlines() if line.startswith("0::/")]
     rooms = []
-    for name in mine:
+    for name in names:
         folder = GROUPS / name
         for group in (folder, *folder.parents):
             limit = group / "memory.max"
@@ -141,6 +140,6 @@ def _group_room() -> int | None:
 
 
 def _group_use(group: Path) -> int:
-    """Bytes that a control group holds, without the pages of files that it would give back."""
+    """The bytes that a control group uses, without cached file pages that can be reclaimed."""
     cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
     return int((group / "memory.current").read_text()) - (int(cached[1]) if cached else 0)

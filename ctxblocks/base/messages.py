@@ -1,4 +1,4 @@
-"""Words for error messages."""
+"""Helpers for the text of error messages."""
 
 import difflib
 from collections.abc import Collection
@@ -12,18 +12,18 @@ def describe(error: BaseException) -> str:
 
 
 def listed(names: Collection[str]) -> str:
-    """The names in one line, or `none`."""
+    """The names separated by commas, or `none`."""
     return ", ".join(names) if names else "none"
 
 
 def closest(name: str, known: Collection[str]) -> str:
-    """`; did you mean …?`, or nothing where no known name comes close."""
+    """`; did you mean …?`, or an empty string if no known name is similar."""
     matches = difflib.get_close_matches(name, known, n=3)
     return f"; did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 
 
 def in_units(size: float) -> str:
-    """Bytes in the largest unit that keeps at least one of them: `381 GiB`."""
+    """A number of bytes in the largest unit that is not larger than it, such as `381 GiB`."""
     power = 0
     while size >= 1024 and power + 1 < len(UNITS):
         size, power = size / 1024, power + 1

@@ -1,4 +1,4 @@
-"""Records of tensors: frozen dataclasses that are pytrees, so that `vmap` and `torch.compile` carry them."""
+"""Records of tensors: frozen dataclasses registered as pytrees, which `vmap` and `torch.compile` accept."""
 
 import dataclasses
 from typing import Any, TypeVar
@@ -8,14 +8,14 @@ from torch.utils import _pytree as pytree
 T = TypeVar("T")
 
 STATIC = {"static": True}
-"""Marks a field as metadata: `dataclasses.field(default=…, metadata=STATIC)`."""
+"""Marks a field that holds no tensors: `dataclasses.field(default=…, metadata=STATIC)`."""
 
 
 def record(cls: type[T]) -> type[T]:
     """Register a frozen dataclass as a pytree.
 
-    Fields with `metadata=STATIC` travel with the structure, and so do fields that are None (`vmap` returns no None);
-    all others are children: tensors, or other records.
+    Fields with `metadata=STATIC` are part of the tree's structure, and so are fields that are None, since `vmap` cannot
+    return None. All other fields are children: tensors or other records.
     """
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     children = tuple(f.name for f in fields if not f.metadata.get("static"))

@@ -1,6 +1,6 @@
-"""What layers cost: time, memory and work of all prefixes beside one forward pass, and plain counterparts.
+"""The cost of layers: time, memory and operations of all prefixes compared with one forward pass and with plain torch code.
 
-`bench(BenchConfig(layers=("gru",)))` is what `ctxblocks bench gru` does.
+`bench(BenchConfig(layers=("gru",)))` makes the measurements of `ctxblocks bench gru`.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""What can be afforded: a call's time at a length, estimated from shorter ones, against a budget of seconds."""
+"""Budgets of time: which calls are measured, and the estimate of a call's time from shorter contexts."""
 
 import itertools
 import math
@@ -9,25 +9,25 @@ import attrs
 from ctxblocks.bench.statistics import exponent
 
 STEEPEST = 3.0
-"""The fastest growth that an estimate assumes: a loop over prefixes of quadratic attention."""
+"""The largest exponent that an estimate assumes: that of a loop over the prefixes of quadratic attention."""
 RUNG = 4
-"""Between one probed length and the next."""
+"""The ratio of consecutive trial lengths."""
 SHORTEST = 16
-"""Tokens of the shortest probe, where the length asked for is far longer."""
+"""Tokens of the shortest trial call, if the requested length is much larger."""
 
 
 @attrs.frozen(kw_only=True)
 class Budget:
-    """How long one function may be measured at one length.
+    """The time that the measurement of one function at one length may take.
 
     Attributes:
-        seconds: for all its calls.
-        repeats: of each function; None leaves it to the time that a call takes.
-        most: repeats of a short call, where they are left to it.
-        least: repeats of a long one.
-        unhurried: seconds for all repeats, from which on there are fewer than the most.
-        shortest: seconds that a repeat should last, made of several calls if need be: the first one after another
-            function finds its tensors neither in the cache nor in the allocator's hands.
+        seconds: seconds for all repeats.
+        repeats: number of repeats; None chooses it by the time of a call.
+        most: the largest number of repeats chosen.
+        least: the smallest number of repeats chosen.
+        unhurried: seconds for all repeats above which fewer than `most` are chosen.
+        shortest: least seconds of a repeat, which consists of several calls if necessary: the first call after another
+            function is slower, because the caches and the allocator have served that function.
     """
 
     seconds: float = 12.0
@@ -38,27 +38,28 @@ class Budget:
     shortest: float = 0.03
 
     def affords(self, call: float) -> bool:
-        """Whether calls of so many seconds fit, in the fewest repeats allowed."""
+        """Whether the smallest number of repeats, of `call` seconds each, fits the budget."""
         return call * (self.least if self.repeats is None else self.repeats) <= self.seconds
 
     def repeats_of(self, call: float) -> int:
-        """Repeats of a call of so many seconds."""
+        """The number of repeats of a call that takes `call` seconds."""
         if self.repeats is not None:
             return self.repeats
         return max(self.least, min(self.most, int(self.unhurried / max(call, 1e-9))))
 
     def of_loop(self) -> "Budget":
-        """The budget of the loop, which is a mean over many calls already: one repeat may do, and may take longer."""
+        """The budget of the loop over prefixes, which may take longer and needs one repeat only, since it averages many calls."""
         return attrs.evolve(self, seconds=1.25 * self.seconds, least=1, unhurried=self.seconds / 4)
 
     def calls_of(self, call: float) -> int:
-        """Calls of so many seconds that make one repeat."""
+        """The number of calls in one repeat, if a call takes `call` seconds."""
         return max(1, math.ceil(self.shortest / max(call, 1e-9)))
 
     def probes(self, seconds: Mapping[int, float], length: int) -> bool:
-        """Whether a call of that length is worth its time for an estimate alone, where `{n: t}` is known.
+        """Whether a trial call at this length should be made for an estimate, given the times `{n: t}` of shorter ones.
 
-        A second point is worth the whole budget, a further one a twentieth, and only where it leads well beyond.
+        The second trial may take the whole budget. A further one may take a twentieth of it, and is made only if the length
+        is at least `RUNG` times the longest so far.
         """
         known = max(seconds)
         if length <= known or (len(seconds) > 1 and length < RUNG * known):
@@ -67,16 +68,16 @@ class Budget:
 
 
 def rungs(length: int) -> list[int]:
-    """Shorter lengths to probe on the way to a length: quarters of quarters, at least two where there are two."""
+    """The trial lengths below a length: successive quarters from `SHORTEST` tokens, or a quarter and a half."""
     lengths = [length // RUNG**power for power in (4, 3, 2, 1)]
     long_enough = [rung for rung in lengths if rung >= SHORTEST]
     return long_enough if len(long_enough) > 1 else sorted({max(1, length // 4), max(1, length // 2)})
 
 
 def estimate(seconds: Mapping[int, float], length: int) -> float:
-    """Seconds at a length from those at shorter ones `{n: t}`: the power law of the two longest, at least linear.
+    """Seconds at a length, from those at shorter lengths `{n: t}`, by the power law through the two longest.
 
-    One length alone is taken to grow with the square.
+    The exponent is at least 1 and at most `STEEPEST`; from one length alone it is 2.
     """
     known = sorted(n for n in seconds if n < length)
     last = known[-1]
@@ -87,7 +88,7 @@ def estimate(seconds: Mapping[int, float], length: int) -> float:
 
 
 def loop_estimate(samples: Mapping[int, float]) -> float:
-    """Seconds of one call on every prefix from those of a few `{i: t}`, the first and the last among them: trapezoids."""
+    """Seconds of the calls on all prefixes, by the trapezoidal rule from a few `{i: t}` that include the first and last."""
     known = sorted(samples)
     pairs = itertools.pairwise(known)
     between = sum((after - before) * (samples[before] + samples[after]) / 2 for before, after in pairs)

@@ -1,5 +1,6 @@
-"""What the machine does at best: a matrix product and a copy."""
+"""The peak rates of the machine, measured by a matrix product and a copy."""
 
+import functools
 import platform
 import re
 from pathlib import Path
@@ -10,25 +11,25 @@ import torch
 from ctxblocks.base.memory import available_memory
 from ctxblocks.base.messages import in_units
 from ctxblocks.bench.records import Ceilings, Machine
-from ctxblocks.bench.timing import Clock
+from ctxblocks.bench.timing import Call, Clock
 
 SIZES = (512, 1024, 2048)
-"""Widths of the square products tried on a CPU."""
+"""Sizes of the square matrices on a CPU."""
 CUDA_SIZES = (2048, 4096, 8192)
-"""The same on a GPU."""
+"""Sizes of the square matrices on a GPU."""
 COPIED = 2**30
-"""Bytes copied: far more than a cache holds."""
+"""Bytes to copy: many more than fit into a cache."""
 SLOW = 1.0
-"""Seconds of a product after which no larger one is tried."""
+"""Seconds of a product above which no larger one is measured."""
 ATTEMPTS = 3
 
 
 def ceilings(clock: Clock, dtype: torch.dtype, device: torch.device) -> Ceilings:
-    """Operations and bytes per second, each by the fastest of a few attempts."""
+    """Operations and bytes per second, each from the fastest of a few attempts."""
     rates: dict[int, float] = {}
     for size in CUDA_SIZES if device.type == "cuda" else SIZES:
         left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        seconds = _fastest(clock, lambda left=left, right=right: left @ right)
+        seconds = _fastest(clock, functools.partial(torch.matmul, left, right))
         rates[size] = 2 * size**3 / seconds
         if seconds > SLOW:
             break
@@ -46,7 +47,7 @@ def ceilings(clock: Clock, dtype: torch.dtype, device: torch.device) -> Ceilings
 
 
 def machine(device: torch.device) -> Machine:
-    """The device and what runs on it."""
+    """The device and the versions of the software."""
     return Machine(
         device=device.type,
         name=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
@@ -58,14 +59,13 @@ def machine(device: torch.device) -> Machine:
     )
 
 
-def _fastest(clock: Clock, call: object) -> float:
-    assert callable(call)
+def _fastest(clock: Clock, call: Call) -> float:
     call()
     return min(clock(call) for _ in range(ATTEMPTS))
 
 
 def _processor() -> str:
-    """The processor's name as the system gives it."""
+    """The name of the processor, from the operating system."""
     listing = Path("/proc/cpuinfo")
     named = re.search(r"^model name\s*:\s*(.+)$", listing.read_text(), re.MULTILINE) if listing.exists() else None
     return named[1] if named else platform.processor() or platform.machine()

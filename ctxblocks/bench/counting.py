@@ -1,7 +1,7 @@
-"""What a call takes beside time: peak memory, floating-point operations, bytes moved.
+"""Peak memory, floating-point operations and bytes moved of a call.
 
-On a CPU the peak is counted, not read from a clock or from the system: it is the sum of the storages that are alive at
-once, and the same at every call. What an operation holds inside itself (a kernel's scratch space) is not seen.
+On a CPU the peak is the largest sum of live storages, which is the same in every call; the system's figures are not used.
+Memory that an operation allocates internally, such as the scratch space of a kernel, is not counted.
 """
 
 import weakref
@@ -16,21 +16,21 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 UNWRITTEN = ("aten::empty", "aten::new_empty")
-"""Beginnings of the names of operations that return memory as it is."""
+"""Prefixes of the names of operations that return uninitialised memory."""
 OVERWRITING = ("aten::copy_", "aten::fill_", "aten::zero_", "aten::normal_", "aten::uniform_")
-"""Operations that do not read what they write over."""
+"""Operations that overwrite their first argument without reading it."""
 
 
 @attrs.frozen(kw_only=True)
 class Work:
-    """What one call does.
+    """The work of one call.
 
     Attributes:
-        memory: peak of the memory that the call holds, its result included, beyond what was held before, in bytes.
-        flops: floating-point operations of matrix products, convolutions and attention; those of elementwise
-            operations and of fused recurrent kernels on a GPU are not counted.
+        memory: peak memory of the call in bytes, including its result, in addition to the memory held before.
+        flops: floating-point operations of matrix products, convolutions and attention; elementwise operations, and fused
+            recurrent kernels on a GPU, are not counted.
         moved: bytes that operations read and write, each input and output once per operation; views move nothing.
-            Fused kernels count as one operation, and caches serve a part of it.
+            A fused kernel is one operation. A part of these bytes may come from caches.
     """
 
     memory: int
@@ -39,11 +39,11 @@ class Work:
 
 
 def count_work(function: Callable[[], object], device: torch.device) -> Work:
-    """Call the function once, much slower than usual, and count.
+    """Call the function once, which takes much longer than usual, and count its work.
 
     Args:
-        function: without gradient recording.
-        device: where it computes; on CUDA the peak is the allocator's own.
+        function: the call, which runs without recording gradients.
+        device: device of the computation; on CUDA the peak is that of torch's allocator.
     """
     storages = StorageCounter()
     on_gpu = device.type == "cuda"
@@ -56,11 +56,11 @@ def count_work(function: Callable[[], object], device: torch.device) -> Work:
 
 
 class StorageCounter(TorchDispatchMode):
-    """Within it, storages are counted from the operation that makes them until nothing refers to them.
+    """A mode in which each storage is counted from the operation that creates it until its last reference is gone.
 
     Attributes:
-        alive: bytes of the storages made within it that are alive.
-        peak: the most that `alive` has been.
+        alive: bytes of live storages that were created in this mode.
+        peak: the maximum of `alive`.
         moved: bytes that operations other than views have read and written.
     """
 
@@ -69,13 +69,13 @@ class StorageCounter(TorchDispatchMode):
         self.alive = 0
         self.peak = 0
         self.moved = 0
-        self._sizes: dict[int, int] = {}  # bytes of the storages made here
+        self._sizes: dict[int, int] = {}  # bytes of the storages created in this mode
         self._watched: dict[int, weakref.ref[object]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run the operation and count its storages and bytes."""
+        """Run the operation, and count its storages and bytes."""
         given = {} if kwargs is None else kwargs
         inputs = _tensors((args, given))
         for tensor in inputs:
@@ -89,7 +89,7 @@ class StorageCounter(TorchDispatchMode):
         return output
 
     def _see(self, tensor: Tensor, counted: bool) -> bool:
-        """Take a tensor's storage into account, once; whether it is new."""
+        """Register a tensor's storage; returns whether it was created by the present operation."""
         storage = tensor.untyped_storage()
         key, size = id(storage), storage.nbytes()  # the object lives as long as the storage itself
         if key not in self._watched:
@@ -111,7 +111,7 @@ class StorageCounter(TorchDispatchMode):
 
 
 def _moved(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], outputs: list[Tensor]) -> int:
-    """Bytes that an operation reads and writes."""
+    """The bytes that an operation reads and writes."""
     name, schema = func._schema.name, func._schema
     written = sum(map(_size, outputs)) if outputs else 0
     if name.startswith(UNWRITTEN):
@@ -122,7 +122,7 @@ def _moved(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], outputs:
 
 
 def _size(tensor: Tensor) -> int:
-    """Bytes of the elements that a tensor has, those that it repeats (stride 0) counted once."""
+    """The bytes of a tensor's elements; repeated elements (stride 0) are counted once."""
     count = tensor.element_size() if tensor.numel() else 0
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
         count *= size if stride else 1
@@ -134,7 +134,7 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 
 def _formulas() -> dict[Any, Callable[..., int]]:
-    """Operations that torch's counter leaves out on a CPU: fused attention and the fused recurrent layer."""
+    """Operations that torch's counter ignores on a CPU: fused attention and the fused recurrent layer."""
     aten = torch.ops.aten
     return {
         aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
@@ -143,19 +143,19 @@ def _formulas() -> dict[Any, Callable[..., int]]:
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **options: Any) -> int:
-    """Two products of every query with every key, as torch counts its other kernels: causal ones in full too."""
+    """Two products of every query with every key, also for causal attention, as torch counts its other kernels."""
     batch, heads, rows, width = query
     return int(2 * batch * heads * rows * key[-2] * (width + value[-1]))
 
 
 def _recurrent_flops(tokens: Any, inner: Any, recurrent: Any, *rest: Any, out_shape: Any = None, **options: Any) -> int:
-    """Every token times the weights on inputs and on states."""
+    """The products of every token with the weights for inputs and states."""
     steps, batch, _ = tokens
     return int(2 * steps * batch * (inner[0] * inner[1] + recurrent[0] * recurrent[1]))
 
 
 def _reset_peak(device: torch.device) -> int:
-    """Bytes allocated on the GPU now, from where its peak is counted."""
+    """Reset the GPU's peak memory; returns the bytes allocated now."""
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     return torch.cuda.memory_allocated(device)

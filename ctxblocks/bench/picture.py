@@ -1,4 +1,4 @@
-"""Times against lengths, a panel for each layer variant."""
+"""The figure of a benchmark: times against lengths, one panel for each layer variant."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,20 +9,20 @@ from ctxblocks.runs.drawing import Pictures, draw_rows
 from ctxblocks.runs.figure import BLUE, GREEN, ORANGE, PURPLE, Curve, Panel
 
 COLUMNS = 3
-"""Panels side by side."""
+"""Panels in a row."""
 LEGEND = 0.3
-"""What stays free above the curves, as a share of their height."""
+"""Free space above the curves for the legend, relative to their height."""
 CURVES = {
     "sequence": (BLUE, "marked"),
     "prefixes": (ORANGE, "marked"),
     "suffixes": (GREEN, "marked"),
     "loop": (PURPLE, "marked"),
 }
-"""Function, colour and style."""
+"""Colour and style of each function's curve."""
 
 
 def picture(rows: Sequence[Row]) -> Pictures:
-    """Both pictures, on one scale of times; what was not measured is left out."""
+    """The figure as PNG and SVG, with the same scale of times in all panels; only measured times are drawn."""
     variants = list(dict.fromkeys(row.variant for row in rows))
     limits = _limits(rows)
     panels = [_panel([row for row in rows if row.variant == variant], limits) for variant in variants]
@@ -31,7 +31,7 @@ def picture(rows: Sequence[Row]) -> Pictures:
 
 
 def _panel(rows: Sequence[Row], limits: tuple[float, float]) -> Panel:
-    """A variant's."""
+    """The panel of one variant."""
     return Panel(
         title=rows[0].variant,
         xlabel="context tokens n",
@@ -46,7 +46,7 @@ def _panel(rows: Sequence[Row], limits: tuple[float, float]) -> Panel:
 
 
 def _curve(name: str, rows: Sequence[Row]) -> Curve:
-    """A function's medians."""
+    """The curve of one function's medians."""
     points = [(row.length, time) for row in rows if (time := row.functions[name].time)]
     colour, style = CURVES[name]
     return Curve(
@@ -60,7 +60,7 @@ def _curve(name: str, rows: Sequence[Row]) -> Curve:
 
 
 def _limits(rows: Iterable[Row]) -> tuple[float, float]:
-    """The range of all times drawn, in ms, with room for the legend."""
+    """The range of all drawn times in ms, with space for the legend."""
     times = [1000 * time.median for row in rows for name in CURVES if (time := row.functions[name].time)]
     low, high = (min(times), max(times)) if times else (0.1, 1.0)
     return low / 2, 2 * high * (high / low) ** LEGEND

@@ -1,4 +1,4 @@
-"""The paper's block written plainly in torch: what a user would write who knows nothing of prefixes or folding."""
+"""The paper's block in plain torch, without this package's methods for prefixes."""
 
 import torch
 import torch.nn.functional as F
@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 
 class PlainAttentionBlock(nn.Module):
-    """`W' relu(W A(C, x) + b) + b'`, `A` multi-head softmax attention whose keys and values are formed for every token.
+    """`W' relu(W A(C, x) + b) + b'`, where `A` is multi-head softmax attention with keys and values of every token.
 
     Args:
-        width: d, of tokens and output.
-        heads: of the attention.
-        head_width: features of a head.
-        hidden: m, of the network.
+        width: width `d` of tokens and output.
+        heads: number of attention heads.
+        head_width: width of a head.
+        hidden: hidden width `m` of the network.
     """
 
     def __init__(self, width: int, heads: int, head_width: int, hidden: int) -> None:
@@ -29,7 +29,7 @@ class PlainAttentionBlock(nn.Module):
         query: Tensor,  # (b, d)
         context: Tensor,  # (b, n, d)
     ) -> Tensor:  # (b, d)
-        """The output at the query, which attends to the context and itself."""
+        """The output for the query, which attends to the context and to itself."""
         return self._attend(query.unsqueeze(1), self._prompt(query, context), causal=False).squeeze(1)
 
     def every_token(
@@ -37,7 +37,7 @@ class PlainAttentionBlock(nn.Module):
         query: Tensor,  # (b, d)
         context: Tensor,  # (b, n, d)
     ) -> Tensor:  # (b, n + 1, d)
-        """The output at every token of the prompt, each attending to those before it and itself."""
+        """The output for every token of the prompt, which attends to earlier tokens and to itself."""
         prompt = self._prompt(query, context)
         return self._attend(prompt, prompt, causal=True)
 
@@ -46,11 +46,11 @@ class PlainAttentionBlock(nn.Module):
 
     def _attend(
         self,
-        readers: Tensor,  # (b, r, d)
+        queries: Tensor,  # (b, r, d)
         prompt: Tensor,  # (b, n + 1, d)
         causal: bool,
     ) -> Tensor:  # (b, r, d)
-        parts = (self._split(self.query(readers)), self._split(self.key(prompt)), self._split(self.value(prompt)))
+        parts = (self._split(self.query(queries)), self._split(self.key(prompt)), self._split(self.value(prompt)))
         mixed = F.scaled_dot_product_attention(*parts, is_causal=causal)  # (b, heads, r, head_width)
         output: Tensor = self.network(self.out(mixed.transpose(1, 2).flatten(2)))
         return output

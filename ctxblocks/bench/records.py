@@ -1,4 +1,4 @@
-"""What a benchmark found."""
+"""The records of a benchmark's results."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -9,11 +9,11 @@ from ctxblocks.bench.counting import Work
 from ctxblocks.bench.statistics import Timing
 
 Status = Literal["measured", "not affordable", "not installed", "not available", "absent"]
-"""`not available`: the device lacks an operation in the dtype; `absent`: there is no such function."""
+"""`not available`: the device lacks an operation in the dtype; `absent`: the layer has no such function."""
 FUNCTIONS = ("sequence", "reference", "prefixes", "suffixes", "loop", "block", "dynamics")
-"""What is measured of a layer, in this order."""
+"""The functions of a layer that are measured, in this order."""
 GROWING = ("sequence", "prefixes", "suffixes")
-"""Functions whose exponents are fitted."""
+"""Functions whose exponents of growth are computed."""
 RATIOS: dict[str, tuple[str, str]] = {
     "prefixes/sequence": ("prefixes", "sequence"),
     "suffixes/sequence": ("suffixes", "sequence"),
@@ -29,13 +29,13 @@ MEMORY_RATIOS: dict[str, tuple[str, str]] = {
 
 @attrs.frozen(kw_only=True)
 class Bound:
-    """The least time that a call can take by what the machine does at best.
+    """The least time of a call at the peak rates of the machine.
 
     Attributes:
-        seconds: the larger of operations ÷ their ceiling and bytes ÷ the copy's bandwidth.
-        by: which of the two.
-        share: of the bound in the measured median, 1 being as fast as the machine goes. Above 1 where caches serve what
-            is counted as moved.
+        seconds: the larger of operations ÷ peak operations per second and bytes ÷ bandwidth of a copy.
+        by: which of the two is larger.
+        share: the bound divided by the measured median; 1 is the speed of the machine. It can exceed 1, because caches may
+            serve bytes that are counted as moved.
     """
 
     seconds: float
@@ -45,15 +45,15 @@ class Bound:
 
 @attrs.frozen(kw_only=True)
 class Measurement:
-    """One function at one length.
+    """The measurement of one function at one length.
 
     Attributes:
-        status: whether there are numbers, and why not.
-        note: what else is to be said; of what was not measured, the reason.
-        estimate: seconds of a call, from shorter contexts; None where nothing could be called.
-        time: of a call.
-        work: of a call; None for the loop, whose counting would take too long.
-        bound: of the time by the work; None where nothing was counted.
+        status: whether the function was measured, and if not, why.
+        note: a note; if the function was not measured, the reason.
+        estimate: seconds of a call, estimated from shorter contexts; None if no trial call was possible.
+        time: time of a call.
+        work: work of a call; None for the loop, since counting would take too long.
+        bound: least time for the work; None if the work was not counted.
     """
 
     status: Status
@@ -66,14 +66,14 @@ class Measurement:
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """A layer variant at one length: one query, one context, no gradient.
+    """The measurements of a layer variant at one length, for one query and one context, without gradients.
 
     Attributes:
-        layer: its name.
-        variant: name and options, in words.
-        options: of its configuration, beside the width.
-        length: n, of the context, in tokens.
-        functions: every measurement, by the names in `FUNCTIONS`.
+        layer: name of the layer.
+        variant: name and options, as text.
+        options: fields of the configuration other than the width.
+        length: length `n` of the context, in tokens.
+        functions: the measurements, by the names in `FUNCTIONS`.
     """
 
     layer: str
@@ -84,28 +84,28 @@ class Row:
 
     @property
     def ratios(self) -> dict[str, float | None]:
-        """Medians over medians and peaks over peaks; None where one of the two was not measured."""
+        """Ratios of medians and of memory peaks; None if one of the two was not measured."""
         times = {name: self._seconds(above, below) for name, (above, below) in RATIOS.items()}
         return times | {name: self._bytes(above, below) for name, (above, below) in MEMORY_RATIOS.items()}
 
     def _seconds(self, above: str, below: str) -> float | None:
-        one, two = self.functions[above].time, self.functions[below].time
-        return one.median / two.median if one and two else None
+        numerator, denominator = self.functions[above].time, self.functions[below].time
+        return numerator.median / denominator.median if numerator and denominator else None
 
     def _bytes(self, above: str, below: str) -> float | None:
-        one, two = self.functions[above].work, self.functions[below].work
-        return one.memory / two.memory if one and two and two.memory else None
+        numerator, denominator = self.functions[above].work, self.functions[below].work
+        return numerator.memory / denominator.memory if numerator and denominator and denominator.memory else None
 
 
 @attrs.frozen(kw_only=True)
 class Growth:
-    """How a layer variant's times grow from the shortest to the longest measured context.
+    """The growth of a layer variant's times from the shortest to the longest measured context.
 
     Attributes:
-        layer: its name.
-        variant: name and options, in words.
-        exponents: `p` of `t ∝ nᵖ` by function; None where fewer than two lengths were measured.
-        lengths: first and last measured length by function, in tokens.
+        layer: name of the layer.
+        variant: name and options, as text.
+        exponents: `p` of `t ∝ nᵖ` for each function; None if fewer than two lengths were measured.
+        lengths: shortest and longest measured length for each function, in tokens.
     """
 
     layer: str
@@ -116,14 +116,14 @@ class Growth:
 
 @attrs.frozen(kw_only=True)
 class Comparison:
-    """Something beside its plain counterpart.
+    """A comparison of several calls.
 
     Attributes:
-        name: lower case, with hyphens.
-        what: what was compared, with its sizes.
-        times: by name.
-        memory: peaks in bytes, by the same names, where they were counted.
-        ratios: times or peaks over each other, by name, such as `updated/plain`.
+        name: name of the comparison, in lower case with hyphens.
+        what: description of the calls, with their sizes.
+        times: times of the calls, by name.
+        memory: peak memory of the calls in bytes, by the same names; empty if it was not counted.
+        ratios: ratios of times or peaks, by name, such as `updated/plain`.
     """
 
     name: str
@@ -135,13 +135,13 @@ class Comparison:
 
 @attrs.frozen(kw_only=True)
 class Ceilings:
-    """What the machine does at best.
+    """The peak rates of the machine.
 
     Attributes:
         flops: floating-point operations per second of a matrix product in the dtype.
-        flops_by: how that was measured.
+        flops_by: how `flops` was measured.
         bandwidth: bytes per second that a copy reads and writes.
-        bandwidth_by: how that was measured.
+        bandwidth_by: how `bandwidth` was measured.
     """
 
     flops: float
@@ -152,16 +152,16 @@ class Ceilings:
 
 @attrs.frozen(kw_only=True)
 class Machine:
-    """Where it was measured.
+    """The machine and software of a benchmark.
 
     Attributes:
         device: `cpu` or `cuda`.
-        name: of the processor or the card.
-        processors: of the machine.
-        threads: of torch on the CPU.
-        memory: free on the device at the start, in bytes.
-        torch: its version.
-        python: its version.
+        name: name of the processor or GPU.
+        processors: number of processors.
+        threads: number of torch's CPU threads.
+        memory: free memory of the device at the start, in bytes.
+        torch: version of torch.
+        python: version of Python.
     """
 
     device: str

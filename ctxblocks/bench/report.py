@@ -1,4 +1,4 @@
-"""Everything that a benchmark found, as one document, one table and files."""
+"""The report of a benchmark: a JSON document, a table and a figure, and the files that hold them."""
 
 import csv
 import io
@@ -17,23 +17,23 @@ from ctxblocks.runs.files import make_folders, write_bytes, write_text
 FILES = ("bench.json", "bench.csv", "bench.png", "bench.svg")
 FORMAT = 1
 DISTURBED = 0.1
-"""The share of foreign load from which a measurement is noted."""
+"""The share of foreign load from which a note names the measurement."""
 COLUMNS = ("layer", "variant", "length", "function", "status", "note", "estimate", "median", "lower", "upper")
 MORE_COLUMNS = ("repeats", "calls", "foreign", "memory", "flops", "moved", "bound", "bound_by", "share")
 
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """The outcome of a benchmark.
+    """The results of a benchmark.
 
     Attributes:
-        config: its settings.
-        machine: where it ran.
-        ceilings: of the machine.
+        config: the settings.
+        machine: the machine and software.
+        ceilings: peak rates of the machine.
         rows: one for each layer variant and length.
         growths: one for each layer variant.
-        comparisons: with plain counterparts.
-        notes: what else is to be said, one line each.
+        comparisons: comparisons with plain code.
+        notes: further remarks, one line each.
     """
 
     config: BenchConfig
@@ -46,13 +46,13 @@ class Report:
 
     @property
     def foreign(self) -> float:
-        """The mean share of the machine's processors that others used during the measurements, 0 … 1."""
+        """The mean share of processor time that other processes used during the measurements, from 0 to 1."""
         shares = [time.foreign for _, time in self._times()]
         return sum(shares) / len(shares) if shares else 0.0
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The notes, and one of all places where foreign load stayed high."""
+        """The notes, and one that names the measurements with high foreign load."""
         disturbed: dict[str, float] = {}
         for where, time in self._times():
             if time.foreign >= DISTURBED:
@@ -63,7 +63,7 @@ class Report:
         return (*self.notes, f"other processes kept using the processors at {places}")
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as JSON's own types: times in seconds, memory in bytes."""
+        """The results as JSON types, with times in seconds and memory in bytes."""
         return {
             "format": FORMAT,
             "config": attrs.asdict(self.config),
@@ -77,7 +77,7 @@ class Report:
         }
 
     def as_csv(self) -> str:
-        """One line for each layer variant, length and function: times in seconds, memory in bytes."""
+        """A table with a line for each layer variant, length and function, with times in seconds and memory in bytes."""
         content = io.StringIO()
         table = csv.writer(content, lineterminator="\n")
         table.writerow([*COLUMNS, *MORE_COLUMNS])
@@ -87,7 +87,7 @@ class Report:
         return content.getvalue()
 
     def write(self, folder: Path) -> None:
-        """Write the document, the table and the plot, each whole or not at all.
+        """Write the document, the table and the figure; each file appears whole or not at all.
 
         Raises:
             ArgumentError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""How long the command line takes to answer, and the package to be imported."""
+"""The time of `ctxblocks --help` and of `import ctxblocks`."""
 
 import subprocess
 import sys
@@ -13,22 +13,22 @@ from ctxblocks.bench.records import Comparison
 from ctxblocks.bench.timing import Call, Timed
 
 REPEATS = 5
-"""Fresh interpreters for each."""
+"""New interpreters for each call."""
 HELP = "import sys; from ctxblocks.cli import main; sys.exit(main(['--help']))"
 IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 
 
 def start_up(bench: Bench, config: BenchConfig) -> Comparison:
-    """`ctxblocks --help` from start to end, and the imports of ctxblocks and torch, in fresh interpreters."""
+    """The time of `ctxblocks --help`, and of importing ctxblocks and torch, each in new interpreters."""
     calls: dict[str, Callable[[], float]] = {
-        "help": _answered,
-        "import ctxblocks": lambda: _imported("ctxblocks"),
-        "import torch": lambda: _imported("torch"),
+        "help": _help_seconds,
+        "import ctxblocks": lambda: _import_seconds("ctxblocks"),
+        "import torch": lambda: _import_seconds("torch"),
     }
     for call in calls.values():
-        call()  # compiled modules are cached from here on
+        call()  # so that compiled modules are cached
     repeats = REPEATS if config.repeats is None else config.repeats
-    stopwatch = attrs.evolve(bench.stopwatch, clock=_own_clock)
+    stopwatch = attrs.evolve(bench.stopwatch, clock=_returned_seconds)
     times = stopwatch.interleave({name: Timed(call=call, repeats=repeats) for name, call in calls.items()})
     return Comparison(
         name="start-up",
@@ -38,19 +38,19 @@ def start_up(bench: Bench, config: BenchConfig) -> Comparison:
     )
 
 
-def _own_clock(call: Call) -> float:
-    """The seconds that a call itself returns."""
+def _returned_seconds(call: Call) -> float:
+    """A clock for calls that return their time in seconds."""
     seconds = call()
     assert isinstance(seconds, float)
     return seconds
 
 
-def _answered() -> float:
+def _help_seconds() -> float:
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", HELP], check=True, capture_output=True)
     return time.perf_counter() - start
 
 
-def _imported(module: str) -> float:
+def _import_seconds(module: str) -> float:
     script = IMPORT.format(module)
     return float(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout)

@@ -1,23 +1,23 @@
-"""Medians with quartiles, and exponents."""
+"""Medians with quartiles, and exponents of growth."""
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 
 import attrs
+import numpy as np
 
 
 @attrs.frozen(kw_only=True)
 class Timing:
-    """How long a call takes, from interleaved repeats.
+    """The time of a call, from interleaved repeats.
 
     Attributes:
-        median: of the repeats, in seconds.
-        lower: their lower quartile, in seconds.
-        upper: their upper quartile, in seconds.
-        repeats: how many there were, warm-up left out.
-        calls: made in a row in each of them, the time being that of one.
-        foreign: the share of the machine's processors that other processes used meanwhile, 0 … 1.
+        median: median of the repeats, in seconds.
+        lower: lower quartile of the repeats, in seconds.
+        upper: upper quartile of the repeats, in seconds.
+        repeats: number of repeats, without warm-up.
+        calls: consecutive calls in each repeat; all times are those of one call.
+        foreign: share of the machine's processor time that other processes used meanwhile, from 0 to 1.
     """
 
     median: float
@@ -29,24 +29,9 @@ class Timing:
 
 
 def timing(seconds: Sequence[float], calls: int, foreign: float) -> Timing:
-    """The summary of at least one repeat."""
-    lower, median, upper = quartiles(seconds)
-    return Timing(
-        median=median,
-        lower=lower,
-        upper=upper,
-        repeats=len(seconds),
-        calls=calls,
-        foreign=foreign,
-    )
-
-
-def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile, interpolated between the values."""
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
-    return lower, median, upper
+    """The summary of at least one repeat, with quartiles interpolated between the repeats."""
+    lower, median, upper = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
+    return Timing(median=median, lower=lower, upper=upper, repeats=len(seconds), calls=calls, foreign=foreign)
 
 
 def exponent(shorter: tuple[int, float], longer: tuple[int, float]) -> float:
@@ -54,8 +39,8 @@ def exponent(shorter: tuple[int, float], longer: tuple[int, float]) -> float:
     return math.log(longer[1] / shorter[1]) / math.log(longer[0] / shorter[0])
 
 
-def growth(seconds: Mapping[int, float]) -> float | None:
-    """The exponent between the shortest and the longest length of `{n: t}`; None where there are not two."""
+def overall_exponent(seconds: Mapping[int, float]) -> float | None:
+    """The exponent between the shortest and the longest length of `{n: t}`; None if there is only one length."""
     if len(seconds) < 2:
         return None
     first, last = min(seconds), max(seconds)

@@ -1,8 +1,7 @@
-"""A layer variant with its tokens, its block and its reference, and the calls that are measured."""
+"""A layer variant with its tokens, block and reference implementation, and the functions to be measured."""
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,16 +18,16 @@ from ctxblocks.registration.registry import create
 from ctxblocks.theorems.dynamics import dynamics
 
 DIFFERENCE = {"float64": 1e-6, "float32": 1e-3, "bfloat16": 0.1, "float16": 0.05}
-"""The most by which a reference may differ from `sequence`, relative to the largest entry, before that is noted."""
+"""The largest difference between a reference and `sequence`, relative to the largest entry, that is not reported."""
 
 
 class Subject:
-    """A layer of one variant with random weights, one query and one context of the greatest length.
+    """A layer variant with random weights, one query, and one context of the largest length.
 
     Args:
-        variant: of which layer.
-        config: width, dtype, seed and chunk.
-        device: where.
+        variant: the layer and its options.
+        config: settings, of which width, lengths, dtype, seed and chunk are used.
+        device: device of the layer and the tokens.
     """
 
     def __init__(self, variant: Variant, config: BenchConfig, device: torch.device) -> None:
@@ -36,7 +35,7 @@ class Subject:
         self.chunk = config.chunk
         self.dtype = config.dtype
         self.seconds: dict[str, dict[int, float]] = {}
-        """Of calls made so far, by function and length."""
+        """Seconds of a call so far, by function and length."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.layer = create(variant.spec.name, width=config.width, **variant.options)
@@ -48,37 +47,37 @@ class Subject:
         self.query, self.context = query.to(device, config.torch_dtype), context.to(device, config.torch_dtype)
 
     def calls(self, length: int) -> dict[str, Call]:
-        """What can be called with a context of that length, by the names in `FUNCTIONS`, the loop left out."""
+        """The functions for a context of this length, by their names in `FUNCTIONS`, without the loop."""
         context = self.context[:length]
-        found: dict[str, Call] = {
+        calls: dict[str, Call] = {
             "prefixes": lambda: self.layer.prefixes(self.query, context),
             "suffixes": lambda: self.layer.suffixes(self.query, context),
             "dynamics": lambda: self._dynamics(context),
         }
         if self.layer.context_width == self.layer.width:
-            found["sequence"] = lambda: self.layer.sequence(context)
-            found["block"] = lambda: self.block.sequence(context)
+            calls["sequence"] = lambda: self.layer.sequence(context)
+            calls["block"] = lambda: self.block.sequence(context)
         if callable(self.reference):
             reference, batch = self.reference, context.unsqueeze(0)
-            found["reference"] = lambda: reference(batch)
-        return found
+            calls["reference"] = lambda: reference(batch)
+        return calls
 
     def missing(self, name: str) -> Measurement:
-        """Why a function is not among the calls."""
+        """The reason why a function is not among the calls, as a measurement."""
         if name == "reference" and isinstance(self.reference, Measurement):
             return self.reference
         width = f"its tokens have width {self.layer.context_width} and its queries {self.layer.width}"
         return Measurement(status="absent", note=f"{name}: {width}")
 
     def single(self, length: int) -> Call:
-        """The layer called once, on that many tokens."""
+        """One call of the layer on a context of this length."""
         context = self.context[:length]
         return lambda: self.layer(self.query, context)
 
     def loop(self, length: int) -> Call:
-        """The layer called on each prefix of that many tokens.
+        """One call of the layer on every prefix of a context of this length.
 
-        No output is kept: between the tensors of growing size that the calls work on, it would keep their memory apart.
+        The outputs are discarded: stored between the growing temporaries of the calls, they would fragment the memory.
         """
 
         def every_prefix() -> None:
@@ -88,16 +87,16 @@ class Subject:
         return every_prefix
 
     def difference(self, length: int) -> str | None:
-        """What to note where the reference computes something else than `sequence`, or None."""
+        """A note if the reference's output differs from that of `sequence`, else None."""
         if not callable(self.reference):
             return None
-        mine, theirs = self.layer.sequence(self.context[:length]), self.reference(self.context[:length].unsqueeze(0))[0]
-        gap = float((mine - theirs).abs().max() / mine.abs().max())
-        return f"differs from sequence by {gap:.1e}, relative" if not gap <= DIFFERENCE[self.dtype] else None
+        ours, theirs = self.layer.sequence(self.context[:length]), self.reference(self.context[:length].unsqueeze(0))[0]
+        largest = float((ours - theirs).abs().max() / ours.abs().max())
+        return f"differs from sequence by {largest:.1e}, relative" if not largest <= DIFFERENCE[self.dtype] else None
 
     @cached_property
     def reference(self) -> Callable[[Tensor], Tensor] | Measurement:
-        """Another library's `sequence`, or why there is none."""
+        """The `sequence` of another library, or a measurement with the reason why there is none."""
         if self.variant.spec.reference is None:
             return Measurement(status="absent", note="the plugin names none")
         try:
@@ -106,13 +105,11 @@ class Subject:
             return Measurement(status="not installed", note=describe(error))
 
     def _dynamics(self, context: Tensor) -> Tensor:  # (n,)
-        call: Callable[..., Any] = dynamics
-        chunk = {} if self.chunk is None else {"chunk": self.chunk}
-        return call(self.block, self.query, context, solver=self.solver, **chunk).marginal_norms()  # type: ignore[no-any-return]
+        return dynamics(self.block, self.query, context, solver=self.solver, chunk=self.chunk).marginal_norms()
 
     @cached_property
     def solver(self) -> Solver:
-        """`LeastNorm`, or `Augmented` where the read without context is zero."""
+        """`LeastNorm()`, or `Augmented()` if the read without context is zero."""
         try:
             dynamics(self.block, self.query, self.context[:1])
         except DegenerateQueryError:

@@ -1,4 +1,4 @@
-"""Times of several functions, side by side: each round calls every one of them, so that a slow minute hits all alike."""
+"""Interleaved timing: every round calls all functions, so that a slow period affects all of them alike."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from ctxblocks.bench.statistics import Timing, timing
 
 Call = Callable[[], object]
 Clock = Callable[[Call], float]
-"""Calls a function and says how many seconds it took."""
+"""Calls a function and returns the seconds that it took."""
 
 
 @attrs.frozen(kw_only=True)
@@ -20,9 +20,9 @@ class Timed:
     """A function to be timed.
 
     Attributes:
-        call: it.
-        repeats: in how many rounds it takes part.
-        calls: how many in a row make one repeat.
+        call: the function.
+        repeats: number of rounds in which it is called.
+        calls: consecutive calls in each round.
     """
 
     call: Call
@@ -32,16 +32,16 @@ class Timed:
 
 @attrs.frozen(kw_only=True)
 class Stopwatch:
-    """What times are taken with.
+    """Measures the times of functions, and repeats rounds that other processes disturbed.
 
     Attributes:
-        clock: of the device.
-        usage: reads the processors' counters.
-        processors: of the machine.
-        threads: that compute; the processors that they leave free may be used by others without disturbing them.
-        disturbed: the share of foreign load, beyond those, from which a round is made again.
-        retries: how often at most.
-        patience: seconds after which no further round of one `interleave` is made again.
+        clock: the clock of the device.
+        usage: reads the counters of processor time.
+        processors: number of processors of the machine.
+        threads: number of threads that compute; other processes may use the remaining processors without disturbing them.
+        disturbed: the share of foreign load, in addition to the remaining processors, from which a round is repeated.
+        retries: the largest number of repetitions of a round.
+        patience: seconds of repetitions in one `interleave` after which no round is repeated any more.
     """
 
     clock: Clock
@@ -53,20 +53,20 @@ class Stopwatch:
     patience: float = 15.0
 
     def interleave(self, functions: Mapping[str, Timed]) -> dict[str, Timing]:
-        """Every function's time, from rounds over all of them.
+        """Time all functions in rounds.
 
-        A round in which others used the machine is made again; of all attempts the least disturbed one counts.
+        A round that other processes disturbed is repeated; of all attempts, the one with the least foreign load is used.
         """
         seconds: dict[str, list[float]] = {name: [] for name in functions}
         loads: dict[str, list[Load]] = {name: [] for name in functions}
         patience, spare = self.patience, max(0.0, 1 - self.threads / self.processors)
         for number in range(max((timed.repeats for timed in functions.values()), default=0)):
-            taking_part = {name: timed for name, timed in functions.items() if timed.repeats > number}
-            best = last = self._round(taking_part)
+            active = {name: timed for name, timed in functions.items() if timed.repeats > number}
+            best = last = self._round(active)
             for _ in range(self.retries):
                 if share_of([last.load]) < self.disturbed + spare or patience <= 0:
                     break
-                last = self._round(taking_part)
+                last = self._round(active)
                 patience -= last.load.room / self.processors
                 best = min(best, last, key=lambda attempt: share_of([attempt.load]))
             for name, value in best.seconds.items():
@@ -81,7 +81,7 @@ class Stopwatch:
 
 
 class _Round(NamedTuple):
-    """One repeat of every function: what others did meanwhile, and seconds of a call."""
+    """One repeat of every function: the foreign load, and the seconds of a call of each function."""
 
     load: Load
     seconds: dict[str, float]
@@ -99,14 +99,14 @@ def _repeated(timed: Timed) -> Call:
 
 
 def cpu_clock(call: Call) -> float:
-    """Seconds on the wall's clock."""
+    """Wall-clock seconds."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def cuda_clock(call: Call) -> float:
-    """Seconds between two events on the GPU's current stream, all earlier work finished."""
+    """Seconds between two events on the current CUDA stream, after all earlier work has finished."""
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
     start.record()
@@ -117,5 +117,5 @@ def cuda_clock(call: Call) -> float:
 
 
 def clock_of(device: torch.device) -> Clock:
-    """The clock that fits the device."""
+    """The clock for a device."""
     return cuda_clock if device.type == "cuda" else cpu_clock

@@ -6,7 +6,14 @@ from typing import Any, Literal, Protocol, Self, TypeVar
 
 from torch import Tensor
 
-from ctxblocks.algebra.lengths import marginal_change, update_cosine, update_distance, update_norm
+from ctxblocks.algebra.lengths import (
+    Successive,
+    marginal_change,
+    successive,
+    update_cosine,
+    update_distance,
+    update_norm,
+)
 from ctxblocks.algebra.operator import ContextOperator
 from ctxblocks.base.errors import ShapeError
 from ctxblocks.base.records import STATIC, record
@@ -97,6 +104,13 @@ class ImplicitUpdate:
     ) -> Tensor:  # (…, n)
         """`‖W_{i+1} − W_i‖_F` of successive updates along the last batch axis, which has length `n + 1` [Sec. 3, Fig. 3]."""
         return marginal_change(self.operator, _listed(weights))
+
+    def successive(
+        self,
+        weights: Tensor | Iterable[Tensor],  # (m, d) each
+    ) -> Successive:
+        """`norm`, `alignment` with the next update and `marginal_change` along the last batch axis, in one computation."""
+        return successive(self.operator, _listed(weights))
 
     def last_layer(self) -> LastLayerUpdate | None:
         """The update of the last dense layer if the place is `"last-layer"`, else None."""

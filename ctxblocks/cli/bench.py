@@ -1,27 +1,22 @@
-"""`ctxblocks bench`: what layers cost, as a table, a plot and a document."""
+"""`ctxblocks bench`: the cost of layers, as a table, a plot and a document."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ctxblocks.cli.bench_table import print_report
-from ctxblocks.cli.options import Device, Json, Seed, console, print_json
+from ctxblocks.cli.options import Device, Json, Seed
+from ctxblocks.cli.printing import console, print_json, progress_bars
 
 if TYPE_CHECKING:
     from ctxblocks.bench.config import BenchConfig
     from ctxblocks.bench.report import Report
-    from ctxblocks.bench.run import Progress as Told
 
 Layers = Annotated[
-    str, Parameter(name="LAYER", help="Registered layers to measure; by default all of them, and the comparisons.")
+    str, Parameter(name="LAYER", help="Registered layers to measure [default: all, and comparisons with plain code].")
 ]
-Width = Annotated[int, Parameter(name="--width", help="Of query and tokens; the network is four times as wide.")]
+Width = Annotated[int, Parameter(name="--width", help="Width of query and tokens; the network is four times as wide.")]
 Lengths = Annotated[
     tuple[int, ...],
     Parameter(
@@ -29,21 +24,35 @@ Lengths = Annotated[
         negative="",
         consume_multiple=True,
         show_default=False,
-        help="Tokens of the context, several or repeatable; by default 1024, 4096 and 16384.",
+        help="Numbers of context tokens, one or several [default: 1024 4096 16384].",
     ),
 ]
 Dtype = Annotated[
-    Literal["float32", "float64", "bfloat16", "float16"], Parameter(name="--dtype", help="Of layers and tokens.")
+    Literal["float32", "float64", "bfloat16", "float16"], Parameter(name="--dtype", help="Dtype of layers and tokens.")
 ]
 Repeats = Annotated[
-    int | None, Parameter(name="--repeats", help="Of every call; by default 9 of a short one and 3 of a long one.")
+    int | None,
+    Parameter(
+        name="--repeats", show_default=False, help="Repeats of every call [default: 9 of short calls, 3 of long ones]."
+    ),
 ]
-Threads = Annotated[int | None, Parameter(name="--threads", help="Of torch on the CPU; by default torch's own number.")]
+Threads = Annotated[
+    int | None,
+    Parameter(name="--threads", show_default=False, help="Threads of torch on the CPU [default: that of torch]."),
+]
 Chunk = Annotated[
-    int | None, Parameter(name="--chunk", help="Tokens that the dynamics work on at a time, for less memory.")
+    int | None,
+    Parameter(
+        name="--chunk",
+        show_default=False,
+        help="Tokens that the dynamics process at a time, to save memory [default: all].",
+    ),
 ]
 Out = Annotated[
-    Path | None, Parameter(name="--out", help="Folder for document, table and plot; by default one in runs.")
+    Path | None,
+    Parameter(
+        name="--out", show_default=False, help="Folder for document, table and plot [default: a new name in runs]."
+    ),
 ]
 
 
@@ -60,9 +69,9 @@ def bench(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Measure time and memory of all prefixes, all suffixes and the dynamics beside one forward pass, layer by layer.
+    """Measure time and memory of all prefixes, all suffixes and the dynamics relative to one forward pass, layer by layer.
 
-    One query and one context each, without gradients, as medians of interleaved repeats. What would take too long is
+    One query and one context each, without gradients, as medians of interleaved repeats. Calls that would take too long are
     reported with an estimate. Writes bench.json, bench.csv, bench.png and bench.svg.
     """
     from ctxblocks import bench as package
@@ -86,24 +95,16 @@ def bench(
 
 
 def _measured(config: "BenchConfig", out: Path | None) -> "tuple[Report, Path]":
-    """The report, written into a folder that was seen to take it before."""
+    """The report, written into a folder that was checked to be writable before."""
     from ctxblocks import bench as package
     from ctxblocks.runs.files import make_folders
 
     plan = package.plan_bench(config)
     folder = Path("runs", plan.name) if out is None else out
     make_folders(folder)
-    with _progress(package.steps_of(plan)) as progress:
-        report: Report = package.bench(plan, progress=progress)
+    steps = package.steps_of(plan)
+    with progress_bars({"bench": steps}) as advance:
+        begun = iter(range(steps))
+        report: Report = package.bench(plan, progress=lambda name: advance("bench", next(begun), name))
     report.write(folder)
     return report, folder
-
-
-@contextmanager
-def _progress(steps: int) -> "Iterator[Told]":
-    """A bar with the present step, where stderr is a terminal."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("", total=steps)
-        begun = iter(range(steps))
-        yield lambda name: bar.update(task, completed=next(begun), description=name)

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from ctxblocks.base.messages import in_units
+from ctxblocks.cli.printing import new_table, print_lines
 
 if TYPE_CHECKING:
     from ctxblocks.bench.records import Comparison, Measurement, Row
@@ -20,64 +20,50 @@ HEADS = {
     "sequence": "ms of the layer's forward pass over the context; then ms of all",
     "prefixes": "",
     "suffixes": "",
-    "dynamics": "ms of all prefixes' updates of a block around the layer",
+    "dynamics": "ms of the updates of a block around the layer by all prefixes",
     "pre÷": "prefixes ÷ sequence",
     "suf÷": "suffixes ÷ sequence",
     "loop÷": "one call per prefix ÷ prefixes",
     "seq÷": "sequence ÷ another library's layer",
     "dyn÷": "dynamics ÷ the block's forward pass; next to it the same for peak memory",
     "mem÷": "",
-    "peak": "share of the machine's ceiling that prefixes reach, f of operations, b of bytes (over 100% where caches serve)",
+    "peak": "share of the machine's peak that prefixes reach, f of operations, b of bytes (over 100% where caches help)",
 }
-"""Columns, and what the legend below says of them."""
+"""Columns, with their description in the legend."""
 TIMES = ("prefixes", "suffixes", "dynamics")
-"""Columns that a narrow terminal leaves out, since the ratios say the same."""
+"""Columns that a narrow terminal omits; the ratios hold the same information."""
 WIDE = 110
-"""Characters that all columns need."""
+"""Characters in a line that holds all columns."""
 SHOWN = {"pre÷": "prefixes/sequence", "suf÷": "suffixes/sequence", "loop÷": "loop/prefixes"}
 SHOWN |= {"seq÷": "sequence/reference", "dyn÷": "dynamics/block", "mem÷": "dynamics/block memory"}
 MARKS = {"not affordable": ">", "not installed": "none", "not available": "n/a", "absent": "–"}
-"""What stands in place of a time that was not measured."""
+"""In place of a time that was not measured."""
 
 
 def print_report(report: "Report", folder: Path, out: Console) -> None:
-    """Layers, comparisons, exponents, then where and how it was measured, notes, and what was written."""
+    """Print layers, comparisons, exponents, then the machine, notes, and the files written."""
     out.print(_layers(report, out))
-    for line in _legend():
-        out.print(line, soft_wrap=True)
+    print_lines(out, _legend())
     if report.comparisons:
         out.print(_comparisons(report.comparisons, out))
-        for comparison in report.comparisons:
-            out.print(f"{comparison.name}: {comparison.what}", soft_wrap=True)
+        print_lines(out, (f"{comparison.name}: {comparison.what}" for comparison in report.comparisons))
     out.print(_exponents(report, out))
-    for line in _machine(report):
-        out.print(line, soft_wrap=True)
-    for note in (*_reasons(report.rows), *report.remarks):
-        out.print(f"note: {note}", soft_wrap=True)
-    out.print(f"wrote {folder}: bench.json, bench.csv, bench.png, bench.svg", soft_wrap=True)
+    print_lines(out, _machine(report))
+    print_lines(out, (f"note: {note}" for note in (*_reasons(report.rows), *report.remarks)))
+    print_lines(out, [f"wrote {folder}: bench.json, bench.csv, bench.png, bench.svg"])
 
 
 def number(value: float | None) -> str:
-    """Three digits, for reading."""
+    """A number with three digits."""
     if value is None:
         return "–"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2g}"
 
 
-def _table(out: Console, *heads: str, words: int) -> Table:
-    """A table whose columns are numbers, but for the first few."""
-    table = Table(
-        box=box.SIMPLE_HEAD if out.is_terminal else None, padding=(0, 1) if not out.is_terminal else (0, 0, 0, 1)
-    )
-    for place, head in enumerate(heads):
-        table.add_column(head, justify="left" if place < words else "right", overflow="fold", no_wrap=place >= words)
-    return table
-
-
 def _layers(report: "Report", out: Console) -> Table:
-    """A line for each length; the variant stands in its first."""
+    """A line for each length; the variant is named in its first."""
     names = [name for name in HEADS if name not in TIMES or out.width >= WIDE]
-    table, before = _table(out, *names, words=1), None
+    table, before = new_table(out, *names, texts=1), None
     for row in report.rows:
         cells = {"layer": row.variant if row.variant != before else "", "n": str(row.length)}
         cells |= {name: _time(row.functions[name]) for name in ("sequence", *TIMES)}
@@ -89,7 +75,7 @@ def _layers(report: "Report", out: Console) -> Table:
 
 
 def _time(measurement: "Measurement") -> str:
-    """Milliseconds, or why there are none; what cannot be afforded has its estimate."""
+    """Milliseconds, or a mark for the reason why there are none; calls that take too long have an estimate."""
     if measurement.time:
         return number(1000 * measurement.time.median)
     if measurement.status == "not affordable" and measurement.estimate is not None:
@@ -105,12 +91,12 @@ def _share(measurement: "Measurement") -> str:
 def _legend() -> list[str]:
     return [
         "; ".join(f"{head}: {words}" for head, words in HEADS.items() if words),
-        "–: see the notes; >: by an estimate, and too long to be measured",
+        "–: see the notes; >: an estimate, too long to be measured",
     ]
 
 
 def _comparisons(comparisons: "Iterable[Comparison]", out: Console) -> Table:
-    table = _table(out, "comparison", "ratio", "value", "times", words=2)
+    table = new_table(out, "comparison", "ratio", "value", "times", texts=2)
     table.columns[1].no_wrap = True
     table.columns[3].justify, table.columns[3].no_wrap = "left", False
     for comparison in comparisons:
@@ -124,7 +110,7 @@ def _comparisons(comparisons: "Iterable[Comparison]", out: Console) -> Table:
 
 def _exponents(report: "Report", out: Console) -> Table:
     names = list(report.growths[0].exponents)
-    table = _table(out, "exponent of", *names, "between n", words=1)
+    table = new_table(out, "exponent of", *names, "between n", texts=1)
     for growth in report.growths:
         spans = dict.fromkeys(f"{span[0]} and {span[1]}" for span in growth.lengths.values() if span)
         values = ["–" if value is None else f"{value:.2f}" for value in growth.exponents.values()]
@@ -143,16 +129,16 @@ def _machine(report: "Report") -> list[str]:
 
 
 def _reasons(rows: "Iterable[Row]") -> list[str]:
-    """Why something was not measured, once for each variant and function."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    """The reasons why calls were not measured, once for each variant and function."""
+    missing: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         for name, measurement in row.functions.items():
             if measurement.time is None and measurement.status != "absent":
-                reasons = found.setdefault((row.variant, name, measurement.status), [])
+                reasons = missing.setdefault((row.variant, name, measurement.status), [])
                 reasons.append(_reason(row.length, measurement))
     return [
         f"{variant}, {name}: {status}, {'; '.join(dict.fromkeys(why))}"
-        for (variant, name, status), why in found.items()
+        for (variant, name, status), why in missing.items()
     ]
 
 

@@ -1,24 +1,20 @@
-"""`ctxblocks layers`: what is registered, by whom, and what failed."""
+"""`ctxblocks layers`: the registered layers with their providers, and the plugins that failed."""
 
 from typing import Any
 
 import attrs
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from ctxblocks.base.messages import describe
-from ctxblocks.cli.options import Device, Json, Seed, console, print_json
+from ctxblocks.cli.options import Json, UnusedDevice, UnusedSeed
+from ctxblocks.cli.printing import console, new_table, print_json, print_lines
 from ctxblocks.registration.plugins import BLOCK
 from ctxblocks.registration.registry import Registry, registry
 from ctxblocks.registration.specs import LayerSpec
 
 
-def layers(*, as_json: Json = False, seed: Seed = 0, device: Device = "auto") -> None:
-    """List every registered layer with its provider, traits and parameters, and the plugins that failed.
-
-    Building no layer and drawing nothing, it gives the same answer for every seed and device.
-    """
+def layers(*, as_json: Json = False, seed: UnusedSeed = 0, device: UnusedDevice = "auto") -> None:
+    """List all registered layers with their providers, traits and parameters, and the plugins that failed."""
     shared = registry()
     if as_json:
         print_json(_listing(shared))
@@ -27,7 +23,7 @@ def layers(*, as_json: Json = False, seed: Seed = 0, device: Device = "auto") ->
 
 
 def _listing(shared: Registry) -> dict[str, Any]:
-    """Everything the command knows, as JSON's own types."""
+    """The listing, as JSON's own types."""
     return {
         "layers": [_layer(spec, shared.providers[name]) for name, spec in shared.layers.items()],
         "failures": {plugin: describe(error) for plugin, error in shared.failures.items()},
@@ -48,7 +44,7 @@ def _layer(spec: LayerSpec, provider: str) -> dict[str, Any]:
 
 
 def _claims(spec: LayerSpec) -> tuple[list[str], list[str]]:
-    """The traits that all example configurations claim, and those that only some do."""
+    """The traits that all example configurations claim, and those that only some of them claim."""
     claims = [attrs.asdict(spec.traits(example)) for example in spec.examples]
     held = {trait: [claim[trait] not in (False, None) for claim in claims] for trait in claims[0]}
     always = [trait for trait, values in held.items() if all(values)]
@@ -56,7 +52,7 @@ def _claims(spec: LayerSpec) -> tuple[list[str], list[str]]:
 
 
 def _parameter(field: "attrs.Attribute[Any]") -> dict[str, Any]:
-    """A field of a configuration: whether it must be given, and else its default; `derived` is one made from others."""
+    """A field of a configuration: whether it is required, and else its default; `derived` means computed from other fields."""
     default: Any = field.default
     if default is attrs.NOTHING:
         return {"name": field.alias, "required": True, "default": None}
@@ -69,11 +65,7 @@ def _parameter(field: "attrs.Attribute[Any]") -> dict[str, Any]:
 
 def _print(shared: Registry, out: Console) -> None:
     rows = _listing(shared)["layers"]
-    table = Table(
-        "layer", "provider", "traits", "parameters", "summary", box=box.SIMPLE_HEAD if out.is_terminal else None
-    )
-    for column in table.columns:
-        column.overflow = "fold"  # a name cut short could not be typed
+    table = new_table(out, "layer", "provider", "traits", "parameters", "summary")
     table.columns[0].no_wrap = True
     for row in rows:
         traits = [*row["traits"]["always"], *(f"{trait}*" for trait in row["traits"]["sometimes"])]
@@ -81,10 +73,9 @@ def _print(shared: Registry, out: Console) -> None:
         table.add_row(row["name"], row["provider"], ", ".join(traits), ", ".join(parameters), row["summary"])
     out.print(table)
     if any(row["traits"]["sometimes"] for row in rows):
-        out.print("* in some configurations", soft_wrap=True)
-    for plugin, error in shared.failures.items():
-        out.print(f"failed: {plugin}: {describe(error)}", soft_wrap=True)
+        print_lines(out, ["* in some configurations"])
+    print_lines(out, (f"failed: {plugin}: {describe(error)}" for plugin, error in shared.failures.items()))
     for name, plugins in shared.clashes.items():
-        out.print(f"clash: {name} is provided by {' and '.join(plugins)}, and neither gets it", soft_wrap=True)
+        print_lines(out, [f"clash: {name} is provided by {' and '.join(plugins)}, and neither gets it"])
     if shared.blocked:
-        out.print(f"left out by {BLOCK}: {', '.join(shared.blocked)}", soft_wrap=True)
+        print_lines(out, [f"left out by {BLOCK}: {', '.join(shared.blocked)}"])

@@ -5,23 +5,27 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ctxblocks.cli.options import Device, Json, Seed, console, print_json
+from ctxblocks.cli.options import Json, UnusedDevice, UnusedSeed
+from ctxblocks.cli.printing import console, print_json, print_lines
 
-Runs = Annotated[Path, Parameter(name="RUN", help="Folders that reproduce and compare wrote, finished or not.")]
+Runs = Annotated[Path, Parameter(name="RUN", help="Folders of runs that reproduce and compare wrote, finished or not.")]
 Out = Annotated[
     Path | None,
     Parameter(
-        name="--out", show_default=False, help="The page; report.html in the run's folder, or here for several runs."
+        name="--out",
+        show_default=False,
+        help="HTML file to write [default: report.html in the run's folder, or in the current one for several runs].",
     ),
 ]
 
 
-def report(*runs: Runs, out: Out = None, as_json: Json = False, seed: Seed = 0, device: Device = "auto") -> None:
-    """Write one HTML page of one run or several, which needs nothing beside itself.
+def report(
+    *runs: Runs, out: Out = None, as_json: Json = False, seed: UnusedSeed = 0, device: UnusedDevice = "auto"
+) -> None:
+    """Write one self-contained HTML page of one or several runs.
 
     It holds claims with verdicts, tables that can be sorted, figures whose curves can be switched on and off, the numbers
-    behind them, and settings, seeds and versions. Of an unfinished run it says what is missing, and shows the rest.
-    Nothing is drawn at random or computed on a device: --seed and --device change nothing here.
+    behind them, and settings, seeds and versions. For an unfinished run it lists what is missing, and shows the rest.
     """
     from ctxblocks.report import write_report
 
@@ -31,6 +35,5 @@ def report(*runs: Runs, out: Out = None, as_json: Json = False, seed: Seed = 0, 
     if as_json:
         print_json({"out": str(path), "missing": missing})
         return
-    for run, parts in missing.items():
-        console().print(f"{run} is not complete, missing: {'; '.join(parts)}", soft_wrap=True)
-    console().print(f"wrote {path}", soft_wrap=True)
+    print_lines(console(), (f"{run} is not complete, missing: {'; '.join(parts)}" for run, parts in missing.items()))
+    print_lines(console(), [f"wrote {path}"])

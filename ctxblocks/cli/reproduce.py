@@ -1,37 +1,32 @@
 """`ctxblocks reproduce`: the paper's figures and claims, as a run on disk."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
-from rich.table import Table
 
 from ctxblocks import experiments
-from ctxblocks.cli.options import Device, Json, Observe, Seed, console, print_json
+from ctxblocks.cli.options import Device, Json, Observe, Seed
+from ctxblocks.cli.printing import console, new_table, print_json, print_lines, progress_bars
 
 if TYPE_CHECKING:
-    from ctxblocks.experiments import Configuration, Record
-    from ctxblocks.runs.jobs import Progress
+    from ctxblocks.experiments import Record
 
 Preset = Annotated[
     Literal["quick", "default", "paper"],
-    Parameter(name="--preset", help="How long to train: about a minute, a few minutes, or as long as the paper."),
+    Parameter(name="--preset", help="Length of training: about a minute, a few minutes, or as long as the paper's."),
 ]
-Dtype = Annotated[Literal["float32", "float64"], Parameter(name="--dtype", help="Of models and data.")]
+Dtype = Annotated[Literal["float32", "float64"], Parameter(name="--dtype", help="Dtype of models and data.")]
 Out = Annotated[
     Path | None,
     Parameter(
-        name="--out", help="Folder of the run, gone on with where it holds a part of it; by default one in runs."
+        name="--out",
+        show_default=False,
+        help="Folder of the run, resumed if it holds a part of it [default: a name in runs that says preset and seed].",
     ),
 ]
-Figures = Annotated[int, Parameter(help="The figures to draw, some of 2 … 6; by default all.")]
+Figures = Annotated[int, Parameter(help="Numbers of the figures to draw, some of 2 … 6 [default: all].")]
 
 
 def reproduce(
@@ -46,39 +41,36 @@ def reproduce(
 ) -> None:
     """Train, verify and draw the paper's Figures 2–6 with their controls, check its claims, and write a run and its report.
 
-    The same seed gives the same numbers. A run that was cut short goes on when the same command is given again.
-    A claim that does not hold is printed as such, and is no failure of the command.
+    The same seed gives the same numbers. An interrupted run is resumed when the same command is given again. A claim that
+    does not hold is printed as such, and the exit code is still 0.
     """
     config = experiments.preset(preset, figures or None, seed=seed, device=device, dtype=dtype)
     folder = Path("runs", config.name) if out is None else out
-    with _progress(config) as progress:
-        record = experiments.reproduce(config, folder, progress=progress, observers=observe or ())
+    with progress_bars({model.name: model.steps for model in config.models}) as advance:
+        record = experiments.reproduce(
+            config,
+            folder,
+            progress=lambda model, step, steps: advance(model, step, ""),
+            observers=observe or (),
+        )
     if as_json:
         print_json({"out": str(folder), **record.as_json()})
     else:
         _print(record, folder, console())
 
 
-@contextmanager
-def _progress(config: "Configuration") -> "Iterator[Progress]":
-    """A bar for every model, with the time left, where stderr is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
-        tasks = {model.name: bars.add_task(model.name, total=model.steps) for model in config.models}
-        yield lambda name, step, steps: bars.update(tasks[name], completed=step)
-
-
 def _print(record: "Record", folder: Path, out: Console) -> None:
-    """The claims, and what was written."""
-    columns = ("figure", "claim", "criterion", "measured", "verdict")
-    table = Table(*columns, box=box.SIMPLE_HEAD if out.is_terminal else None)
-    for column in table.columns:
-        column.overflow = "fold"
+    """Print the claims, and the files that were written."""
+    table = new_table(out, "figure", "claim", "criterion", "measured", "verdict")
     for claim in record.claims:
         table.add_row(str(claim.figure), claim.statement, claim.criterion, claim.measured, claim.verdict)
     out.print(table)
-    held = sum(claim.holds for claim in record.claims)
-    out.print(f"{held} of {len(record.claims)} claims hold", soft_wrap=True)
-    out.print(f"wrote {folder}: run.json, metrics.parquet, checkpoints, report.html and", soft_wrap=True)
-    for figure in record.figures:
-        out.print(f"  {', '.join(figure.files)}", soft_wrap=True)
+    held = sum(claim.holds is True for claim in record.claims)
+    print_lines(
+        out,
+        [
+            f"{held} of {len(record.claims)} claims hold",
+            f"wrote {folder}: run.json, metrics.parquet, checkpoints, report.html and",
+            *(f"  {', '.join(figure.files)}" for figure in record.figures),
+        ],
+    )

@@ -1,33 +1,30 @@
-"""`ctxblocks verify`: the identity on every layer, block and dtype, as a table of worst errors against their bounds."""
+"""`ctxblocks verify`: the identity for every layer, block and dtype, as a table of largest errors and their bounds."""
 
 import math
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
 from cyclopts import Parameter
-from rich import box
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
-from ctxblocks.cli.options import Device, Json, Seed, console, print_json
+from ctxblocks.cli.options import Device, Json, Seed
+from ctxblocks.cli.printing import console, new_table, print_json, print_lines, progress_bars
 
 if TYPE_CHECKING:
     from ctxblocks.exactness.verify import VerifyPlan, VerifyRow
 
-Layers = Annotated[str, Parameter(name="LAYER", help="Registered layers to verify; all of them by default.")]
+Layers = Annotated[str, Parameter(name="LAYER", help="Registered layers to verify [default: all].")]
 Dtypes = Annotated[
     tuple[Literal["float64", "float32", "bfloat16", "float16"], ...],
     Parameter(
         name="--dtype",
         negative="",
         show_default=False,
-        help="A dtype to verify, repeatable; by default all that the device has the operations for.",
+        help="Dtype to verify, repeatable [default: all that the device supports].",
     ),
 ]
-Examples = Annotated[int, Parameter(name="--examples", help="Queries for each layer, block and dtype.")]
+Examples = Annotated[int, Parameter(name="--examples", help="Number of queries for each layer, block and dtype.")]
 
 
 def verify(
@@ -38,10 +35,10 @@ def verify(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> int:
-    """Check on every layer, block and dtype that a context equals its update of the weights.
+    """Check for every layer, block and dtype that a context equals its update of the weights.
 
     Blocks are plain, skip, pre-norm, post-norm, sandwich and parallel, each with an MLP, a gated MLP and a mixture of
-    experts. Exit code 1 where an error exceeds its bound.
+    experts. The exit code is 1 if an error exceeds its bound.
     """
     from ctxblocks.exactness.verify import plan_verify
 
@@ -55,32 +52,25 @@ def verify(
 
 
 def _run(plan: "VerifyPlan") -> "list[VerifyRow]":
-    """All rows, with a progress bar where stderr is a terminal."""
-    errors = Console(stderr=True)
-    return list(
-        track(
-            plan.run(),
-            "verifying",
-            total=len(plan.rows),
-            console=errors,
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-    )
+    """All rows, with a progress bar."""
+    rows = []
+    with progress_bars({"verifying": len(plan.rows)}) as advance:
+        for row in plan.run():
+            rows.append(row)
+            advance("verifying", len(rows), "")
+    return rows
 
 
 def _plain(row: "VerifyRow") -> dict[str, Any]:
-    """A row as JSON's own types, where a number that is none is null."""
+    """A row as JSON's own types, with null for numbers that are not finite."""
     values = attrs.asdict(row)
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
 
 
 def _print(rows: "Sequence[VerifyRow]", notes: Sequence[str], out: Console) -> None:
-    """One line for each layer and dtype, that of its worst block, then what failed."""
+    """One line for each layer and dtype, with its worst block, then the failures."""
     heads = ("layer", "dtype", "device", "examples", "worst block", "error", "bound", "error/bound", "relative", "ok")
-    table = Table(*heads, box=box.SIMPLE_HEAD if out.is_terminal else None)
-    for column in table.columns:
-        column.overflow = "fold"
+    table = new_table(out, *heads)
     groups: dict[tuple[str, str], list[VerifyRow]] = {}
     for row in rows:
         groups.setdefault((row.layer, row.dtype), []).append(row)
@@ -89,18 +79,14 @@ def _print(rows: "Sequence[VerifyRow]", notes: Sequence[str], out: Console) -> N
     out.print(table)
     failed = [row for row in rows if not row.ok]
     for row in failed:
-        out.print(
-            f"failed: {row.layer} {row.block} {row.dtype}: error {row.error:.2e}, bound {row.bound:.2e}, relative "
-            f"{row.relative:.2e}",
-            soft_wrap=True,
-        )
-    for note in notes:
-        out.print(f"note: {note}", soft_wrap=True)
-    out.print(_verdict(rows, failed), soft_wrap=True)
+        numbers = f"error {row.error:.2e}, bound {row.bound:.2e}, relative {row.relative:.2e}"
+        print_lines(out, [f"failed: {row.layer} {row.block} {row.dtype}: {numbers}"])
+    print_lines(out, (f"note: {note}" for note in notes))
+    print_lines(out, [_verdict(rows, failed)])
 
 
 def _summary(group: "Sequence[VerifyRow]") -> tuple[str, ...]:
-    """The cells of one layer and dtype."""
+    """The line of one layer and dtype."""
     worst = max(group, key=lambda row: (not row.ok, row.ratio))
     return (
         worst.layer,
@@ -118,5 +104,5 @@ def _summary(group: "Sequence[VerifyRow]") -> tuple[str, ...]:
 
 def _verdict(rows: "Sequence[VerifyRow]", failed: "Sequence[VerifyRow]") -> str:
     left_out = sum(row.left_out for row in rows)
-    near_ties = f"; {left_out} comparisons left out, a router being near a tie" if left_out else ""
+    near_ties = f"; {left_out} comparisons left out, where a router is near a tie" if left_out else ""
     return f"{len(rows) - len(failed)} of {len(rows)} combinations of layer, block and dtype hold{near_ties}"

@@ -1,23 +1,5 @@
-"""Layers side by side: the same tasks, the same number of parameters, and what context does to the weights of each."""
+"""Architectures side by side: the same tasks, the same number of parameters, and the effect of a context on their weights."""
 
-from ctxblocks.comparison.cells import SCHEMA
-from ctxblocks.comparison.conditions import CONDITIONS
-from ctxblocks.comparison.config import PRESETS, CompareConfig, compare_config
-from ctxblocks.comparison.folder import Comparison, read_comparison
-from ctxblocks.comparison.run import compare
-from ctxblocks.comparison.summary import Line, lengths_of, order_differs, summarize
+import lazy_loader
 
-__all__ = [
-    "CONDITIONS",
-    "PRESETS",
-    "SCHEMA",
-    "CompareConfig",
-    "Comparison",
-    "Line",
-    "compare",
-    "compare_config",
-    "lengths_of",
-    "order_differs",
-    "read_comparison",
-    "summarize",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

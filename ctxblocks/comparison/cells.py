@@ -13,9 +13,11 @@ from ctxblocks.comparison.conditions import CONDITIONS, prompts_under
 from ctxblocks.comparison.config import ERROR, Cell, CompareConfig
 from ctxblocks.comparison.measuring import Row, means, measured, seconds_of
 from ctxblocks.comparison.models import build, count, predictions
-from ctxblocks.experiments.tasks import derive_seed
+from ctxblocks.registration.observers import Evaluation, Step
 from ctxblocks.registration.registry import registry
 from ctxblocks.registration.tasks import Prompts
+from ctxblocks.runs.jobs import Report
+from ctxblocks.runs.seeds import derive_seed
 
 SCHEMA = pa.schema(
     [
@@ -32,33 +34,48 @@ SCHEMA = pa.schema(
         ("error", pa.float64()),
     ]
 )
-"""One row a measurement: `value` is the mean over new tasks, `error` its standard error, null where there is one number.
+"""One row for each measurement: `value` is the mean over new tasks, `error` its standard error, null for a single number.
 
 `control` is `trained`, `untrained`, or a baseline's name with an empty layer; `condition` a key of `CONDITIONS`; `block` and
-`n` are null where they have no say.
+`n` are null where they do not apply.
 """
 
 LONGEST_STEP = 1.0
-"""Length at which gradients are cut off."""
+"""Norm to which gradients are clipped."""
 WARM_UP = 0.05
 """Share of the steps over which the learning rate rises."""
 
 
-def run_cell(config: CompareConfig, cell: Cell) -> tuple[pa.Table, pa.Table]:
-    """The cell's rows, and alike how long its parts took. The first hang on the configuration and the cell alone."""
+def run_cell(config: CompareConfig, cell: Cell, report: Report = lambda event: None) -> tuple[pa.Table, pa.Table]:
+    """Two tables: measurements and wall-clock times. Only the measurements are determined by configuration and cell.
+
+    Args:
+        config: of the comparison.
+        cell: to be computed.
+        report: called with a `Step` after every training step, and with an `Evaluation` before and after training.
+    """
     with one_thread():
         new = _conditions(config, cell)
         if not cell.layer:
             return _table(config, cell, _baseline_rows(config, cell, new)), _table(config, cell, [])
         model = build(config, cell.layer, cell.seed)
         rows = list(_measured(config, model, new, "untrained"))
-        seconds = {"seconds-per-step": _train(config, cell, model) / config.steps}
+        report(_evaluation(config, cell, rows, "untrained"))
+        seconds = {"seconds-per-step": _train(config, cell, model, report) / config.steps}
         seconds |= seconds_of(config, model, new["clean"])
         start = time.perf_counter()
         rows += _measured(config, model, new, "trained")
         seconds["seconds-of-measuring"] = time.perf_counter() - start
+        report(_evaluation(config, cell, rows, "trained"))
         rows.append(_of_model("parameters", float(count(model))))
         return _table(config, cell, rows), _table(config, cell, (_of_model(*each) for each in seconds.items()))
+
+
+def _evaluation(config: CompareConfig, cell: Cell, rows: Iterable[Row], control: str) -> Evaluation:
+    """The error with all examples, on clean prompts."""
+    wanted = {"control": control, "condition": "clean", "probe": ERROR, "n": config.examples}
+    (error,) = (row["value"] for row in rows if all(row.get(name) == value for name, value in wanted.items()))
+    return Evaluation(cell.name, config.steps if control == "trained" else 0, {ERROR: float(str(error))})
 
 
 def _of_model(probe: str, value: float) -> Row:
@@ -73,13 +90,13 @@ def _prompts(config: CompareConfig, cell: Cell, tasks: int, *purpose: str | int)
 
 
 def _conditions(config: CompareConfig, cell: Cell) -> Mapping[str, Prompts]:
-    """The new tasks' prompts under every condition."""
+    """The prompts of the new tasks under every condition."""
     clean = _prompts(config, cell, config.trials, "new tasks")
     seed = derive_seed(config.seed, cell.task, cell.seed, "conditions")
     return {name: prompts_under(name, clean, config.noise, config.corruption, seed) for name in CONDITIONS}
 
 
-def _train(config: CompareConfig, cell: Cell, model: Stack) -> float:
+def _train(config: CompareConfig, cell: Cell, model: Stack, report: Report) -> float:
     """Adam on `½ (ŷ − f(x_q))²`, the mean over all prefixes of one token and more; returns the seconds."""
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rise_and_fall(step, config.steps))
@@ -87,17 +104,18 @@ def _train(config: CompareConfig, cell: Cell, model: Stack) -> float:
     for step in range(config.steps):
         prompts = _prompts(config, cell, config.batch, "training", step).to(config.device, torch.float32)
         optimizer.zero_grad()
-        found = predictions(model, prompts)[:, 1:]
-        loss = 0.5 * (found - prompts.target.unsqueeze(-1)).square().mean()
+        errors = predictions(model, prompts)[:, 1:] - prompts.target.unsqueeze(-1)
+        loss = 0.5 * errors.square().mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), LONGEST_STEP)
         optimizer.step()
         schedule.step()
+        report(Step(cell.name, step + 1, config.steps))
     return time.perf_counter() - start
 
 
 def _rise_and_fall(step: int, steps: int) -> float:
-    """The share of the learning rate at a step: up in a line over the first, then down by half a cosine."""
+    """The share of the peak learning rate at a step: a linear warm-up times half a cosine."""
     rising = min(1.0, (step + 1) / (WARM_UP * steps))
     return rising * 0.5 * (1 + math.cos(math.pi * step / steps))
 

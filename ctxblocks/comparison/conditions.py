@@ -1,4 +1,4 @@
-"""Conditions under which models are measured: the prompts that they were trained on, and the same with labels gone wrong."""
+"""Conditions under which models are measured: prompts like those of training, and the same with disturbed labels."""
 
 from collections.abc import Mapping
 
@@ -12,18 +12,18 @@ CONDITIONS: Mapping[str, str] = {
     "noise": "normal noise added to every token's last entry",
     "corruption": "a share of the tokens' last entries taken from another prompt",
 }
-"""What a model that never saw such prompts makes of them is its robustness."""
+"""Models are trained on clean prompts only, so that the other conditions measure their robustness."""
 
 
 def prompts_under(condition: str, prompts: Prompts, noise: float, share: float, seed: int) -> Prompts:
-    """The prompts under a condition; queries and targets stay.
+    """The prompts under a condition; queries and targets are unchanged.
 
     Args:
         condition: a key of `CONDITIONS`.
         prompts: clean.
-        noise: standard deviation of what is added, over that of the last entries.
-        share: of the tokens that are corrupted, drawn one by one.
-        seed: of both.
+        noise: standard deviation of the noise, relative to that of the last entries.
+        share: probability with which each token is corrupted.
+        seed: of the noise and of the choice of tokens.
     """
     generator = torch.Generator().manual_seed(seed)
     last = prompts.context[..., -1]  # (tasks, n)

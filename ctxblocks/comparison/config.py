@@ -1,4 +1,4 @@
-"""What a comparison is: layers, task classes and seeds, and how each model is built, trained and measured."""
+"""The configuration of a comparison: layers, task classes and seeds, and how models are built, trained and measured."""
 
 from typing import Any, Literal
 
@@ -8,17 +8,28 @@ import torch
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.registration.registry import registry
 
-FORMAT = 2
-"""Of the folder that a comparison is written to."""
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"examples": 8, "blocks": 2, "width": 16, "steps": 1500, "batch": 64, "trials": 64},
     "default": {"examples": 32, "blocks": 4, "width": 32, "steps": 3000, "batch": 64, "trials": 256},
 }
 """`quick` takes a minute or two with all bundled layers and one seed; `default` trains long enough to learn linear functions."""
-
-
 ERROR = "in-context-error"
-"""The probe that every comparison has."""
+"""Name of the error in context, which every comparison measures itself."""
+STANDARD = (
+    "alignment",
+    "commutator",
+    "determinant",
+    "distance-to-full",
+    "effective-rank",
+    "gradient-alignment",
+    "leading-share",
+    "marginal-change",
+    "norm",
+    "shift-norm",
+    "spectrum",
+    "state-size",
+)
+"""Probes that a comparison is expected to hold; it names those that no plugin provides."""
 
 
 def _positive(instance: Any, attribute: Any, value: Any) -> None:
@@ -41,8 +52,14 @@ def _share(instance: Any, attribute: Any, value: Any) -> None:
         raise ArgumentError(f"{attribute.name}: got {value!r}, needs a share from 0 to 1")
 
 
+def _distinct(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
+    if len(set(value)) < len(value):
+        raise ArgumentError(f"{attribute.name}: got {list(value)!r}, needs at least one, and each once")
+
+
 def _some(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
-    if not value or len(set(value)) < len(value):
+    _distinct(instance, attribute, value)
+    if not value:
         raise ArgumentError(f"{attribute.name}: got {list(value)!r}, needs at least one, and each once")
 
 
@@ -51,29 +68,29 @@ class CompareConfig:
     """All settings of a comparison.
 
     Attributes:
-        preset: that it began as.
+        preset: name of the preset that it is derived from.
         layers: names of registered layers.
         tasks: names of registered task classes.
-        probes: names of registered probes; the error in context is measured whether named or not.
-        seeds: models of each layer and task.
-        inputs: `d` of the tasks.
-        examples: `n` of the prompts, in training and measurement.
-        blocks: of the stack, pre-norm, each the layer and an MLP.
+        probes: names of registered probes; the error in context is always measured.
+        seeds: models trained for each layer and task.
+        inputs: `d`, components of `x`.
+        examples: `n`, examples in a prompt, in training and measurement.
+        blocks: pre-norm blocks in the stack, each with the layer and an MLP.
         width: of the blocks.
-        steps: of Adam.
+        steps: training steps.
         batch: tasks in a step.
-        learning_rate: of Adam, the highest: it rises over the first steps and falls to 0 by a cosine.
+        learning_rate: peak learning rate of Adam; it rises over the first steps and falls to 0 by a cosine.
         trials: new tasks on which a model is measured.
-        noise: of the condition of that name: standard deviation over that of the labels.
-        corruption: of the condition of that name: share of false labels.
-        seed: that all others come from.
+        noise: standard deviation of the noise in the condition `noise`, relative to that of the labels.
+        corruption: share of wrong labels in the condition `corruption`.
+        seed: from which all other seeds are derived.
         device: `"cpu"` or `"cuda"`.
     """
 
     preset: Literal["quick", "default"] = "quick"
     layers: tuple[str, ...] = attrs.field(validator=_some)
     tasks: tuple[str, ...] = attrs.field(validator=_some)
-    probes: tuple[str, ...] = attrs.field(validator=_some)
+    probes: tuple[str, ...] = attrs.field(validator=_distinct)
     seeds: int = attrs.field(default=1, validator=_positive)
     inputs: int = attrs.field(default=5, validator=_positive)
     examples: int = attrs.field(validator=_positive)
@@ -90,11 +107,11 @@ class CompareConfig:
 
     @property
     def torch_device(self) -> torch.device:
-        """Where models are trained."""
+        """The device on which models are trained."""
         return torch.device(self.device)
 
     def cells(self) -> "list[Cell]":
-        """Every model that is trained, and for every task and seed what statistics makes of the same prompts."""
+        """Every model that is trained, and the baselines for every task and seed."""
         return [
             Cell(layer, task, seed)
             for task in self.tasks
@@ -104,12 +121,12 @@ class CompareConfig:
 
 
 BASELINES = ""
-"""Stands for a layer where baselines are meant."""
+"""In place of a layer, for baselines."""
 
 
 @attrs.frozen
 class Cell:
-    """One model, or with layer "" the baselines of its prompts."""
+    """One model to be trained and measured, or with layer "" the baselines on the same prompts."""
 
     layer: str
     task: str
@@ -117,7 +134,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         return f"{self.layer or 'baselines'}--{self.task}--{self.seed}"
 
 
@@ -128,14 +145,14 @@ def compare_config(
     probes: tuple[str, ...] = (),
     **options: Any,
 ) -> CompareConfig:
-    """A preset's settings for some layers, tasks and probes, changed by the options given.
+    """The settings of a preset for some layers, tasks and probes, changed by the options given.
 
     Args:
         preset: a key of `PRESETS`.
-        layers: all registered ones where none is named.
-        tasks: `linear` where none is named.
-        probes: all registered ones where none is named.
-        options: other attributes of `CompareConfig`; None leaves the preset's value.
+        layers: names; by default all registered ones.
+        tasks: names; by default `linear`.
+        probes: names; by default all registered ones.
+        options: other attributes of `CompareConfig`; None keeps the value of the preset.
 
     Raises:
         UnknownLayerError, ArgumentError: a name is not registered, the message lists what is; or an option is out of range.

@@ -1,4 +1,4 @@
-"""The figures of a comparison: every curve beside its untrained twin, and errors beside the best baseline."""
+"""The figures of a comparison: curves of trained models with their untrained twins, errors with the best baseline."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,11 @@ import numpy as np
 from ctxblocks.comparison.captions import ERRORS, LAYERS, of_probe, settings
 from ctxblocks.comparison.conditions import CONDITIONS
 from ctxblocks.comparison.config import ERROR, CompareConfig
-from ctxblocks.comparison.folder import Comparison
-from ctxblocks.comparison.measuring import CHANGE, STATE
-from ctxblocks.comparison.series import Array, Key, Measurements, Series
+from ctxblocks.comparison.folder import Comparison, Words
+from ctxblocks.comparison.series import Key, Measurements, Series
 from ctxblocks.registration.probes import TOKENS
 from ctxblocks.runs.figure import BLACK, GREY, Curve, Figure, Panel
+from ctxblocks.runs.statistics import Array
 
 COLOURS = (
     "#0072b2",
@@ -25,33 +25,33 @@ COLOURS = (
     "#c2255c",
     "#5b7f1e",
 )
-"""Of the layers, one after another."""
+"""Colours of the layers, in order."""
 CONTROLS = {"trained": "line", "untrained": "dashed"}
 PANELS_IN_ROW = 3
 SPAN = 100.0
-"""From this ratio of its largest to its smallest value on, a panel has a logarithmic axis."""
+"""Ratio of the largest to the smallest value from which on a panel has a logarithmic axis."""
 EXACT = 1e-9
-"""An error below this share of a panel's largest is round-off."""
+"""An error below this share of the largest in a panel is round-off."""
 
 
-def compose(found: Comparison, seen: Measurements) -> list[Figure]:
-    """All figures that the landed cells give, task by task; `seen` holds the numbers of `found`."""
-    return [figure for task in found.config.tasks if seen.layers(task) for figure in _of_task(found, seen, task)]
+def compose(comparison: Comparison, seen: Measurements) -> list[Figure]:
+    """All figures of the complete cells, task by task; `seen` holds the numbers of the comparison."""
+    return [
+        figure for task in comparison.config.tasks if seen.layers(task) for figure in _of_task(comparison, seen, task)
+    ]
 
 
-def _of_task(found: Comparison, seen: Measurements, task: str) -> Iterator[Figure]:
-    said = settings(found.config, task)
-    yield _figure("error", task, _errors(found.config, seen, task), f"{LAYERS} {said}", "errors in context")
-    by_layer = [_by_layer(found.config, seen, task, layer) for layer in seen.layers(task)]
-    yield _figure("by-layer", task, by_layer, f"{ERRORS} {said}", "each layer beside its controls")
-    robust = [_under(found.config, seen, task, condition) for condition in CONDITIONS]
-    yield _figure(
-        "robustness", task, robust, f"{_conditions(found.config)} {said}", "errors under noise and corruption"
-    )
-    for probe, words in found.origin.probes.items():
-        panels = _of_probe(found.config, seen, (task, probe), words.places)
+def _of_task(comparison: Comparison, seen: Measurements, task: str) -> Iterator[Figure]:
+    config, said = comparison.config, settings(comparison.config, task)
+    yield _figure("error", task, _errors(config, seen, task), f"{LAYERS} {said}", "errors in context")
+    by_layer = [_by_layer(config, seen, task, layer) for layer in seen.layers(task)]
+    yield _figure("by-layer", task, by_layer, f"{ERRORS} {said}", "each layer with its controls")
+    robust = [_under(config, seen, task, condition) for condition in CONDITIONS]
+    yield _figure("robustness", task, robust, f"{_conditions(config)} {said}", "errors under noise and corruption")
+    for probe, words in comparison.origin.probes.items():
+        panels = _of_probe(config, seen, (task, probe), words)
         if probe != ERROR and panels:
-            caption = f"{of_probe(probe, words.summary)} {said}"
+            caption = f"{of_probe(probe, words)} {said}"
             yield _figure(probe, task, panels, caption, probe.replace("-", " "))
 
 
@@ -66,13 +66,13 @@ def _figure(kind: str, task: str, panels: list[Panel], caption: str, title: str)
 def _conditions(config: CompareConfig) -> str:
     noise, share = f"{config.noise:g} standard deviations of the labels", f"{config.corruption:.0%} of the tokens"
     return (
-        "Squared error behind n tokens under conditions that no model was trained on: as in training; "
+        "Squared error after n tokens under three conditions, of which models were trained on the first only: as in training; "
         f"{CONDITIONS['noise']} ({noise}); {CONDITIONS['corruption']} ({share})."
     )
 
 
 def _errors(config: CompareConfig, seen: Measurements, task: str) -> list[Panel]:
-    """All layers in one panel, then their untrained twins, with all baselines."""
+    """One panel with all layers, and one with their untrained twins, each with all baselines."""
     return [
         _panel("trained", seen.layers(task), config, seen, task, ("trained",), baselines=9),
         _panel("untrained twins", seen.layers(task), config, seen, task, ("untrained",), baselines=9),
@@ -123,9 +123,9 @@ def _panel(
 
 
 def _floor(values: list[Array]) -> float:
-    """What an exact baseline is drawn at, since its round-off would take most of a logarithmic axis."""
-    found = np.concatenate([*values, np.ones(1)])
-    return float(found[found > EXACT * found.max()].min()) / 10
+    """The value at which an exact baseline is drawn, since its round-off would take most of a logarithmic axis."""
+    joined = np.concatenate([*values, np.ones(1)])
+    return float(joined[joined > EXACT * joined.max()].min()) / 10
 
 
 def _curve(config: CompareConfig, layer: str, control: str, series: Series) -> Curve:
@@ -141,39 +141,37 @@ def _curve(config: CompareConfig, layer: str, control: str, series: Series) -> C
     )
 
 
-def _of_probe(config: CompareConfig, seen: Measurements, of: tuple[str, str], places: str) -> list[Panel]:
-    """A panel for every block; of the state, one with the sum over blocks; of numbers without `n`, one against blocks."""
+def _of_probe(config: CompareConfig, seen: Measurements, of: tuple[str, str], words: Words) -> list[Panel]:
+    """A panel for every block; for a summed probe, one with the sum over blocks; for numbers without `n`, one against blocks."""
     task, probe = of
     blocks = seen.blocks(task, probe)
-    if probe == STATE:
-        return [_scaled("all blocks", "numbers kept of the context", _states(config, seen, task, blocks))]
+    if words.summed:
+        return [_scaled("all blocks", probe, _sums(config, seen, (task, probe), blocks))]
     panels = []
     for block in blocks:
         curves = [
-            _curve(config, layer, control, _shown(series, probe))
+            _curve(config, layer, control, series.starting_at(words.first))
             for layer in seen.layers(task)
             for control in CONTROLS
             if (series := seen.series(Key(task, layer, control, probe, block=block))) is not None
         ]
         if curves:
             title = f"block {block + 1} of {config.blocks}"
-            panels.append(_scaled(title, f"{probe} (mean ± SE)", curves, probe, places))
+            panels.append(_scaled(title, f"{probe} (mean ± SE)", curves, words.scale, words.places))
     return panels or _against_blocks(config, seen, task, probe, blocks)
 
 
-def _shown(series: Series, probe: str) -> Series:
-    """From the first token on where the value without tokens is 0 by definition, and axes are logarithmic."""
-    return Series(*(part[1:] for part in series)) if probe == CHANGE else series
-
-
-def _states(config: CompareConfig, seen: Measurements, task: str, blocks: list[int]) -> list[Curve]:
+def _sums(config: CompareConfig, seen: Measurements, of: tuple[str, str], blocks: list[int]) -> list[Curve]:
+    """The sum over all blocks, of trained models."""
+    task, probe = of
     curves = []
     for layer in seen.layers(task):
-        each = [seen.series(Key(task, layer, "trained", STATE, block=block)) for block in blocks]
+        each = [seen.series(Key(task, layer, "trained", probe, block=block)) for block in blocks]
         parts = [series for series in each if series is not None]
         if parts:
-            total = Series(parts[0].n, np.sum([part.value for part in parts], axis=0), np.full(len(parts[0].n), np.nan))
-            curves.append(_curve(config, layer, "trained", total))
+            total = np.asarray(np.sum([part.value for part in parts], axis=0))
+            series = Series(parts[0].n, total, np.full(len(total), np.nan), parts[0].samples)
+            curves.append(_curve(config, layer, "trained", series))
     return curves
 
 
@@ -185,17 +183,17 @@ def _against_blocks(config: CompareConfig, seen: Measurements, task: str, probe:
             values = np.array([(number.value, number.error) for number in each if number is not None])
             if len(values) == len(blocks) > 0:
                 places = np.arange(1.0, len(blocks) + 1)
-                curves.append(_curve(config, layer, control, Series(places, values[:, 0], values[:, 1])))
+                curves.append(_curve(config, layer, control, Series(places, values[:, 0], values[:, 1], config.seeds)))
     return [_scaled("blocks", f"{probe} (mean ± SE)", curves, xlabel="block")] if curves else []
 
 
 def _scaled(
-    title: str, ylabel: str, curves: list[Curve], probe: str = "", xlabel: str = TOKENS, logarithmic: bool = False
+    title: str, ylabel: str, curves: list[Curve], scale: str = "auto", xlabel: str = TOKENS, logarithmic: bool = False
 ) -> Panel:
-    """Logarithmic where that was asked for or values span much, if all are positive; the marginal change on both axes."""
+    """A panel whose values, if all are positive, are on a logarithmic axis where that is requested or they span much."""
     values: Array = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves]) if curves else np.ones(1)
     positive = len(values) > 0 and values.min() > 0
-    both = probe == CHANGE
+    both = scale == "log-log"
     wide = logarithmic or both or (positive and values.max() > SPAN * values.min())
     return Panel(
         title=title,

@@ -1,4 +1,4 @@
-"""Stacks of one layer each, with as many parameters as the others."""
+"""Models of equal size: a stack of blocks for each layer."""
 
 import torch
 from torch import Tensor, nn
@@ -8,16 +8,16 @@ from ctxblocks.blocks.networks import MLP
 from ctxblocks.blocks.residual import ResidualBlock
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.comparison.config import CompareConfig
-from ctxblocks.experiments.tasks import derive_seed
 from ctxblocks.registration.registry import create
 from ctxblocks.registration.tasks import Prompts
+from ctxblocks.runs.seeds import derive_seed
 
 
 def build(config: CompareConfig, layer: str, seed: int) -> Stack:
-    """An untrained model: pre-norm blocks between two linear maps; the hidden width makes up for the layer's size.
+    """An untrained model: pre-norm blocks between two linear maps, with MLPs that compensate for the size of the layer.
 
-    The largest of the layers compared has an MLP twice as wide as the block; the others' are as much wider as their
-    layers have fewer parameters.
+    The largest layer gets an MLP twice as wide as the block; the MLPs of other layers are wider, so that all models have as
+    many parameters.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights", layer, seed))
@@ -31,7 +31,7 @@ def build(config: CompareConfig, layer: str, seed: int) -> Stack:
 
 
 def _hidden(config: CompareConfig, layer: str) -> int:
-    """The hidden width with which the layer's block is nearest in size to the largest one."""
+    """The hidden width with which the block of a layer comes closest in size to that of the largest layer."""
     per_unit = 2 * config.width + 1  # a row of the first matrix with its bias, and a column of the second
     largest = max(_size(config, each) for each in config.layers) + per_unit * 2 * config.width
     return max(1, round((largest - _size(config, layer)) / per_unit))
@@ -44,10 +44,10 @@ def _size(config: CompareConfig, layer: str) -> int:
 
 
 def count(module: nn.Module) -> int:
-    """Its parameters."""
+    """The number of parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def predictions(model: Stack, prompts: Prompts) -> Tensor:  # (tasks, n + 1)
-    """`ŷ` behind the first `i` tokens, the last entry of the output at the query."""
+    """`ŷ` after the first `i` tokens: the last entry of the output at the query."""
     return model.prefixes(prompts.query, prompts.context)[..., -1]

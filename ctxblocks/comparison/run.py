@@ -1,35 +1,34 @@
-"""A comparison from beginning to end: cells side by side, each written as it lands, and one table of all."""
+"""A comparison from beginning to end: cells side by side, each written when it is complete, and one table of all."""
 
-import itertools
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import joblib
+import attrs
 
-from ctxblocks.base.errors import ArgumentError
+from ctxblocks.base.messages import describe
 from ctxblocks.comparison.cells import run_cell
 from ctxblocks.comparison.config import Cell, CompareConfig
 from ctxblocks.comparison.folder import (
     CELLS,
+    KIND,
     TIMINGS,
     Comparison,
     Origin,
     cell_path,
-    check_folder,
     gathered,
-    plain,
     read_cell,
     write_document,
 )
-from ctxblocks.registration.observers import Observer, watched
+from ctxblocks.registration.observers import Observer, notify, watched
 from ctxblocks.registration.registry import registry
+from ctxblocks.runs.document import as_plain
 from ctxblocks.runs.figure_files import write_figure
 from ctxblocks.runs.files import make_folders
+from ctxblocks.runs.jobs import Job, Outcome, Report, run_jobs, workers_of
 from ctxblocks.runs.tables import write_table
 
 Progress = Callable[[int, int, str], None]
-"""Told how many cells are done, how many there are, and what became of the last."""
+"""Called with the number of cells that are done, the number of all, and the last cell with its error, if it failed."""
 
 
 def compare(
@@ -40,78 +39,98 @@ def compare(
     observers: Sequence[str] = (),
     drawn: bool = True,
 ) -> Comparison:
-    """Train and measure every cell that the folder lacks, and write the table of all.
+    """Train and measure every cell that is missing in the folder, and write the table of all.
 
-    A cell's file appears whole when it is done, so that a comparison which was killed loses only what was under way, and
-    ends in the same table. A cell that fails is reported, and the rest finish; the next call tries it again.
+    The file of a cell appears whole when the cell is complete, so that a comparison which was killed loses only the cells in
+    progress, and ends in the same table. A cell that fails, or whose worker process dies, is reported, and the others finish;
+    the next call tries it again.
 
     Args:
-        config: as `compare_config` gives.
+        config: as `compare_config` returns.
         out: the folder: `run.json`, `metrics.parquet`, `timings.parquet`, `cells/`, `timings/`.
-        workers: processes side by side, one thread each; by default one for each processor.
-        progress: told of every cell.
-        observers: names of registered observers, told the rows of every cell that lands, and every figure.
+        workers: processes side by side, one thread each; by default one for each processor. 1 works in this process.
+        progress: called after every cell.
+        observers: names of registered observers, notified of every training step and evaluation as it happens, of the rows
+            of every cell that is complete, and of every figure.
         drawn: whether to draw `figures/` and to write `report.html`, which takes some seconds.
 
     Raises:
         ArgumentError: the folder cannot be written, holds another comparison or another version's, or a damaged file; or
             nobody provides an observer.
     """
-    workers = joblib.cpu_count() if workers is None else workers
-    if workers < 1:
-        raise ArgumentError(f"workers: got {workers}, needs at least 1; leave it out for one per processor")
+    workers = workers_of(workers)
     opens = [registry().observer(name).open for name in observers]
     make_folders(out, CELLS, TIMINGS)
-    check_folder(config, out)
+    KIND.check_folder(out, as_plain(config))
     write_document(config, out, "running", {})
-    with watched([each(out) for each in opens], plain(config)) as told:
-        found = _compared(config, out, workers, progress, told)
+    with watched([each(out) for each in opens], as_plain(config)) as watching:
+        comparison = _compared(config, out, workers, progress, watching)
         if drawn:
-            _draw(found, out, told)
-    write_document(config, out, "incomplete" if found.failed else "complete", found.failed)
-    return found
+            _draw(comparison, out, watching)
+    write_document(config, out, "incomplete" if comparison.failed else "complete", comparison.failed)
+    return comparison
+
+
+@attrs.frozen
+class CellJob:
+    """The work of one process: compute one cell and write its files."""
+
+    config: CompareConfig
+    cell: Cell
+    out: Path
+
+    def __call__(self, report: Report) -> str:
+        """What went wrong; "" if nothing did."""
+        try:
+            table, timings = run_cell(self.config, self.cell, report)
+        except Exception as error:  # errors of a plugin's layer, task or probe must not end the other cells
+            return describe(error)
+        write_table(timings, cell_path(self.out, self.cell, TIMINGS))
+        write_table(table, cell_path(self.out, self.cell))
+        return ""
 
 
 def _compared(
     config: CompareConfig, out: Path, workers: int, progress: Progress, observers: Sequence[Observer]
 ) -> Comparison:
     cells = config.cells()
-    missing = [cell for cell in cells if not cell_path(out, cell).exists()]
+    missing = {cell.name: cell for cell in cells if not cell_path(out, cell).exists()}
+    jobs = [Job(name, CellJob(config, cell, out)) for name, cell in missing.items()]
     failed: dict[str, str] = {}
-    jobs = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
-    work = (joblib.delayed(_work)(config, cell, out) for cell in missing)
-    for done, (cell, problem) in enumerate(jobs(work), start=len(cells) - len(missing) + 1):
+    outcomes = run_jobs(jobs, workers, lambda event: notify(observers, event))
+    for done, outcome in enumerate(outcomes, start=len(cells) - len(missing) + 1):
+        name, problem = outcome.job.name, _problem(outcome)
         if problem:
-            failed[cell.name] = problem
+            failed[name] = problem
         elif observers:
-            rows = read_cell(cell_path(out, cell)).to_pylist()
-            for observer, row in itertools.product(observers, rows):
-                observer.row(row)
-        progress(done, len(cells), f"{cell.name}: {problem}" if problem else cell.name)
-    found = gathered(config, out, failed, Origin.here(config))
-    write_table(found.table, out / "metrics.parquet")
-    write_table(found.timings, out / "timings.parquet")
-    return found
+            _observe(observers, cell_path(out, missing[name]))
+        progress(done, len(cells), f"{name}: {problem}" if problem else name)
+    comparison = gathered(config, out, failed, Origin.here(config))
+    write_table(comparison.table, out / "metrics.parquet")
+    write_table(comparison.timings, out / "timings.parquet")
+    return comparison
 
 
-def _draw(found: Comparison, out: Path, observers: Sequence[Observer]) -> None:
-    """Figures, of which observers are told, and the page."""
-    from ctxblocks.report import comparison_section, write_page
+def _problem(outcome: Outcome) -> str:
+    """What went wrong with a cell; full disks and the like end the comparison, since they concern all cells."""
+    if isinstance(outcome.error, OSError):
+        raise outcome.error
+    return describe(outcome.error) if outcome.error is not None else str(outcome.result)
 
-    section = comparison_section(found)
+
+def _observe(observers: Sequence[Observer], path: Path) -> None:
+    for row in read_cell(path).to_pylist():
+        for observer in observers:
+            observer.row(row)
+
+
+def _draw(comparison: Comparison, out: Path, observers: Sequence[Observer]) -> None:
+    """Write the figures, of which observers are notified, and the page."""
+    from ctxblocks.comparison.section import comparison_section
+    from ctxblocks.report import write_page
+
+    section = comparison_section(comparison)
     make_folders(out, "figures")
     for figure in section.figures:
         write_figure(figure, out, observers)
     write_page([section], out / "report.html")
-
-
-def _work(config: CompareConfig, cell: Cell, out: Path) -> tuple[Cell, str]:
-    """One cell in a process of its own."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        table, timings = run_cell(config, cell)
-    except Exception as error:  # whatever a plugin's layer, task or probe raises must not take the others with it
-        return cell, f"{type(error).__name__}: {' '.join(str(error).split())}"
-    write_table(timings, cell_path(out, cell, TIMINGS))
-    write_table(table, cell_path(out, cell))
-    return cell, ""

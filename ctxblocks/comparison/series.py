@@ -1,4 +1,4 @@
-"""A comparison's numbers by what they are: means over seeds with their standard errors."""
+"""The numbers of a comparison, looked up by what they measure: means over seeds with their standard errors."""
 
 from collections import defaultdict
 from typing import NamedTuple
@@ -6,37 +6,40 @@ from typing import NamedTuple
 import attrs
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from ctxblocks.comparison.config import ERROR
-
-Array = NDArray[np.float64]
+from ctxblocks.runs.statistics import Array, Mean, Means, means_of
 
 
 class Series(NamedTuple):
-    """One quantity against `n`.
+    """One quantity against `n`; see `Measurements` for what the mean is taken over.
 
     Attributes:
         n: context tokens.
-        value: the mean over seeds.
-        error: its standard error over seeds; of one seed, over tasks.
+        value: the mean.
+        error: its standard error.
+        samples: how many values the mean was taken over.
     """
 
     n: Array
     value: Array
     error: Array
+    samples: int
 
+    @property
+    def last(self) -> Mean:
+        """The mean with all tokens."""
+        return Mean(float(self.value[-1]), float(self.error[-1]), self.samples)
 
-class Number(NamedTuple):
-    """One quantity that has no `n`; see `Series`."""
-
-    value: float
-    error: float
+    def starting_at(self, first: int) -> "Series":
+        """The part from a number of tokens on."""
+        kept = self.n >= first
+        return Series(self.n[kept], self.value[kept], self.error[kept], self.samples)
 
 
 @attrs.frozen
 class Key:
-    """What a quantity is of: columns of the table."""
+    """Columns of the table that identify a quantity."""
 
     task: str
     layer: str
@@ -47,13 +50,18 @@ class Key:
 
 
 class Measurements:
-    """The rows of a table, found by what they are.
+    """The rows of a table, looked up by their columns.
+
+    The mean of several seeds has the standard error over seeds. A single seed has no such error: its number is a mean over
+    the new tasks of that seed, with the standard error over tasks.
 
     Args:
         table: of a comparison.
+        trials: new tasks of each seed.
     """
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, trials: int = 1) -> None:
+        self._trials = trials
         self._rows: dict[Key, dict[int, list[tuple[int | None, float, float]]]] = defaultdict(lambda: defaultdict(list))
         names = ("task", "layer", "control", "probe", "condition", "block", "seed", "n", "value", "error")
         columns = (table[name].to_pylist() for name in names)
@@ -61,25 +69,34 @@ class Measurements:
             self._rows[Key(*key)][seed].append((n, value, float("nan") if error is None else error))
 
     def series(self, key: Key) -> Series | None:
-        """Against `n`; None where it was not measured."""
+        """A quantity against `n`; None where it was not measured."""
         seeds = self._rows.get(key)
         if not seeds or next(iter(seeds.values()))[0][0] is None:
             return None
         parts = np.array([sorted(rows) for rows in seeds.values()], dtype=np.float64)  # (seeds, n, 3)
-        return Series(parts[0, :, 0], parts[:, :, 1].mean(0), _error(parts[:, :, 1], parts[0, :, 2]))
+        return Series(parts[0, :, 0], *self._mean(parts[:, :, 1], parts[0, :, 2]))
 
-    def number(self, key: Key) -> Number | None:
-        """Without `n`; None where it was not measured."""
+    def number(self, key: Key) -> Mean | None:
+        """A quantity without `n`; None where it was not measured."""
         seeds = self._rows.get(key)
         if not seeds or next(iter(seeds.values()))[0][0] is not None:
             return None
         parts = np.array([rows[0][1:] for rows in seeds.values()], dtype=np.float64)  # (seeds, 2)
-        return Number(float(parts[:, 0].mean()), float(_error(parts[:, 0], parts[0, 1])))
+        return self._mean(parts[:, 0], parts[0, 1]).at()
+
+    def _mean(
+        self,
+        values: Array,  # (seeds, …)
+        over_tasks: Array,  # (…): errors of the first seed
+    ) -> Means:
+        if len(values) > 1:
+            return means_of(values)
+        return Means(values[0], np.asarray(over_tasks), self._trials)
 
     def blocks(self, task: str, probe: str) -> list[int]:
         """The blocks in which a probe was measured."""
-        found = {key.block for key in self._rows if key.task == task and key.probe == probe}
-        return sorted(block for block in found if block is not None)
+        blocks = {key.block for key in self._rows if key.task == task and key.probe == probe}
+        return sorted(block for block in blocks if block is not None)
 
     def tasks(self) -> list[str]:
         """The tasks that were measured, in the order of the table."""
@@ -94,14 +111,5 @@ class Measurements:
         keys = [
             k for k in self._rows if k.task == task and not k.layer and k.probe == ERROR and k.condition == condition
         ]
-        found = {key.control: series for key in keys if (series := self.series(key)) is not None}
-        return dict(sorted(found.items(), key=lambda item: item[1].value[-1]))
-
-
-def _error(
-    values: Array,  # (seeds, …)
-    alone: Array,  # (…): over tasks
-) -> Array:
-    if len(values) == 1:
-        return alone
-    return np.asarray(values.std(axis=0, ddof=1) / np.sqrt(len(values)))
+        measured = {key.control: series for key in keys if (series := self.series(key)) is not None}
+        return dict(sorted(measured.items(), key=lambda item: item[1].value[-1]))

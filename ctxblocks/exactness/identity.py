@@ -1,4 +1,4 @@
-"""Theorem 2.2 on one block: make the update, run with it and without, and compare."""
+"""Theorem 2.2 on one block: compute the update, run the block with it, and compare with the full context."""
 
 import torch
 from torch import Tensor
@@ -22,10 +22,9 @@ def identity(
     site: Site = "network",
     place: Place = "output-bias",
 ) -> Comparison:
-    """`T_W(C, x)` of the measured block against `T_{W + ΔW}(C∖Y, x)` [Thm. 2.2, Cor. 2.5.1, Thm. B.2].
+    """Compare `T_{W + ΔW}(C∖Y, x)` with `T_W(C, x)` for the block of `measure` [Thm. 2.2, Cor. 2.5.1, Thm. B.2].
 
-    The comparison carries the scale of relative errors. Where the solver or the place is degenerate, the error's message
-    must name the way out, which is then taken.
+    The update is the one of `solve`. The result includes the scale of relative errors.
     """
     block = measure.block
     with torch.no_grad():
@@ -45,7 +44,14 @@ def solve(
     site: Site = "network",
     place: Place = "output-bias",
 ) -> ImplicitUpdate:
-    """The update, by `Augmented()` where the solver has none, and with an output bias where the place cannot carry it."""
+    """The update of `transfer`; for a degenerate query, the update by the alternative that the error message names.
+
+    The alternatives are `Augmented()` where the solver has no update, and the output bias where `place` cannot carry the
+    bias shift.
+
+    Raises:
+        DegenerateQueryError: the message names no alternative.
+    """
     try:
         return transfer(block, query, context, reduced, solver=solver, site=site, place=place)
     except DegenerateQueryError as error:

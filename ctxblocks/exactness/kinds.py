@@ -1,4 +1,4 @@
-"""Block kinds and networks that every property and `ctxblocks verify` are tried on."""
+"""Blocks, networks and layers on which the conformance suite and `ctxblocks verify` run, with random weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,13 +27,13 @@ NETWORKS: dict[str, Callable[[int, int], Network]] = {
     "moe": lambda width, hidden: MixtureOfExperts(width, hidden, experts=4, active=2),
 }
 KINDS = tuple(f"{block}/{network}" for block in BLOCKS for network in NETWORKS)
-NOISE = 0.1  # added to every parameter, so that zero biases and unit scales are seen too
+NOISE = 0.1  # standard deviation of the noise on parameters, so that biases do not stay 0 and scales not 1
 
 
 def admits(kind: str, layer: ContextualLayer) -> bool:
-    """Whether a block of that kind can hold the layer.
+    """Whether a block of this kind accepts the layer.
 
-    A layer with a skip of its own, or with tokens of another width than its query, fits some blocks only; those refuse it.
+    Some blocks refuse a layer that contains a skip connection, or whose tokens and queries differ in width.
     """
     block = kind.split("/")[0]
     if layer.has_skip:
@@ -42,13 +42,13 @@ def admits(kind: str, layer: ContextualLayer) -> bool:
 
 
 def build(kind: str, layer: ContextualLayer, seed: int, hidden: int | None = None) -> ContextualBlock:
-    """A block of that kind around the layer, in its dtype and on its device, the rest of it randomised from the seed.
+    """A block of this kind around the layer, in its dtype and on its device.
 
     Args:
-        kind: one of `KINDS`.
-        layer: left as it is.
-        seed: of the network and the norms.
-        hidden: the network's; by default the layer's width plus 3.
+        kind: one of `KINDS`, such as `"pre-norm/gated"`.
+        layer: the block's layer, which is not modified.
+        seed: seed of the random network and norms.
+        hidden: width of the network's hidden layer; by default the layer's width plus 3.
     """
     block, network = kind.split("/")
     with torch.random.fork_rng(devices=[]):
@@ -63,7 +63,7 @@ def build(kind: str, layer: ContextualLayer, seed: int, hidden: int | None = Non
 
 
 def randomize(modules: list[nn.Module], seed: int) -> None:
-    """Add noise to every parameter, in place."""
+    """Add Gaussian noise to every parameter, in place."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in modules:
@@ -71,11 +71,16 @@ def randomize(modules: list[nn.Module], seed: int) -> None:
                 parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype), alpha=NOISE)
 
 
-def make_layer(spec: LayerSpec, config: Any, seed: int) -> ContextualLayer:
-    """The layer of that configuration in float64 on the CPU, every parameter randomised from the seed."""
+def build_layer(spec: LayerSpec, config: Any, seed: int) -> ContextualLayer:
+    """The layer as its plugin builds it after `torch.manual_seed(seed)`, in float64 on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layer: ContextualLayer = spec.build(config)
-    layer = layer.double()
+    return layer.double()
+
+
+def make_layer(spec: LayerSpec, config: Any, seed: int) -> ContextualLayer:
+    """The layer of `build_layer`, with noise on every parameter."""
+    layer = build_layer(spec, config, seed)
     randomize([layer], seed + 1)
     return layer

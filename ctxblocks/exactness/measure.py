@@ -1,7 +1,8 @@
-"""How far an output may be off: the block itself, in float64, is the measure.
+"""The tolerance of a block's output, measured with a float64 copy of the block.
 
-A Lipschitz constant on top of the readers' bound would forget the bypass and its rounding, and in bfloat16 be so loose
-that no update at all passes. So the bound on the pre-activations is sent through the rest of the block as noise.
+The readers' error bound is added to the pre-activations as Gaussian noise, and the effect on the output is measured. The
+alternative, that bound times a Lipschitz constant, would ignore the rounding of the bypass (the residual stream), and in
+bfloat16 it would be so loose that the test passes without any update.
 """
 
 import contextlib
@@ -22,13 +23,13 @@ from ctxblocks.exactness.tolerance import DRAWS, SPREAD, Comparison, precision, 
 
 @dataclasses.dataclass(frozen=True)
 class Transferred:
-    """One use of Theorem 2.2.
+    """One application of Theorem 2.2: two reads and the update between them.
 
     Attributes:
         query: `x (…, d)`.
-        base: what the site reads without the part removed.
-        full: what it reads with it.
-        update: from the one to the other.
+        base: the read with the reduced context `C∖Y`.
+        full: the read with the full context `C`.
+        update: the update that maps `base` to `full`.
     """
 
     query: Tensor
@@ -37,7 +38,7 @@ class Transferred:
     update: ImplicitUpdate
 
     def double(self) -> "Transferred":
-        """All of it in float64, as stored."""
+        """The stored values, converted to float64."""
         op, up = self.update.operator, self.update
         operator = ContextOperator(op.direction.double(), op.key.double(), _double(op.offset))
         update = dataclasses.replace(up, operator=operator, shift=_double(up.shift), carrier=_double(up.carrier))
@@ -54,12 +55,12 @@ def _double_read(read: Read) -> Read:
 
 @contextlib.contextmanager
 def adding(noise: Mapping[str, Tensor], readers: Mapping[str, nn.Linear]) -> Iterator[None]:
-    """Within it, every reader's output has its noise added."""
+    """A context in which each reader adds its noise to its output."""
 
-    def adds(added: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    def hook(added: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
         return lambda module, inputs, output: output + added
 
-    handles = [reader.register_forward_hook(adds(noise[name])) for name, reader in readers.items()]
+    handles = [reader.register_forward_hook(hook(noise[name])) for name, reader in readers.items()]
     try:
         yield
     finally:
@@ -68,24 +69,25 @@ def adding(noise: Mapping[str, Tensor], readers: Mapping[str, nn.Linear]) -> Ite
 
 
 class Measure:
-    """The output tolerance of one block: theory, "How equal is equal".
+    """The tolerance of one block's output (docs/theory.md, "How equal is equal").
 
-    `3 ×` the largest `|f₆₄(p + Bξ, r + Jξ') − f₆₄(p, r)|` over 8 Gaussian draws, `+ 3 ×` the direct run's own error against
-    float64 at the same reads, `+ 4u max|out|`, each of them the largest over the entries of an output row. `f₆₄(p, r)` is the
-    rest of the block as a function of the readers' pre-activations `p` and the bypass `r`, `B` the readers' bound at `c = 1`,
-    and `J = u(|r| + |r'| + |Δb'|)`.
+    The tolerance of a row is the sum of three terms, each the largest over the row's entries: `3 ×` the largest
+    `|f₆₄(p + Bξ, r + Jξ') − f₆₄(p, r)|` over 8 Gaussian draws, `3 ×` the error of the direct run (the block on the full
+    context) against float64 at the same reads, and `4u max|out|`. Here `f₆₄(p, r)` is the rest of the block as a function of
+    the readers' pre-activations `p` and the bypass `r`, `B` is the readers' bound at `c = 1`, and `J = u(|r| + |r'| + |Δb'|)`.
 
-    At the site `"out-proj"` the one reader is the layer's projection, `f₆₄` all that follows it, and there is no `r`. A shift
-    carried by the last dense layer or by the post-norm's scale is multiplied by what the network computes there, so there the
-    draws are also taken around the run with the update in place, and the last layer's `m` products join `J`.
+    At the site `"out-proj"` the only reader is the layer's output projection, `f₆₄` is everything after it, and there is no
+    `r`. If the shift is carried by the last dense layer or by the post-norm's scale, it is multiplied by an activation of the
+    network; the draws are then repeated around the run with the update, and `J` includes the `m` products of the last layer.
 
-    Where a mixture's router is near a tie, rounding may choose other experts, and no bound holds. Router logits are
-    measured as outputs are; a row counts unless the choices differ and the smallest gap between a chosen and another
-    logit is within the two logits' tolerances. Draws with another choice are left out, and a row without draws too.
+    If a mixture's router is near a tie, rounding may choose other experts, and no bound holds. The tolerance of the router's
+    logits is therefore measured like that of outputs. A row is not counted if the choices differ and the smallest gap between
+    a chosen and another logit is within the two logits' tolerances. Draws with another choice are dropped, and a row is not
+    counted if none remains.
 
     Args:
         block: the block, in the dtype under test.
-        seed: of the draws.
+        seed: seed of the draws.
     """
 
     def __init__(self, block: ContextualBlock, seed: int = 0) -> None:
@@ -97,15 +99,15 @@ class Measure:
     def outputs(
         self,
         used: Transferred,
-        got: Tensor,  # (…, d), with the update in place
-        wanted: Tensor,  # (…, d), the direct run
-        without: Tensor | None = None,  # (…, d), the reduced run without the update
+        got: Tensor,  # (…, d), the output with the update
+        wanted: Tensor,  # (…, d), the output of the direct run
+        without: Tensor | None = None,  # (…, d), the output for the reduced context without the update
         off: Tensor | None = None,  # (…, d)
     ) -> Comparison:
-        """Compare the run with the update to the direct one.
+        """Compare the output with the update to that of the direct run.
 
-        With `without`, also give the scale of relative errors. `off` is what the read itself may be off by beyond the
-        readers' bound, as after a chain of operators.
+        If `without` is given, the comparison has a scale for relative errors. `off` is an additional error bound of the
+        read, such as that of a chain of operators.
         """
         exact = used.double()
         noise = self._noise(used, off)
@@ -117,7 +119,8 @@ class Measure:
             change = torch.maximum(change, self._updated_change(exact, noise))
         alike, counted = self._choices(used, clean_logits, logits)
         spread = torch.where(alike, change, 0).amax(0)
-        direct = self.block.site(used.update.site).complete(used.query, used.full, None)  # not the layer's next answer
+        site = self.block.site(used.update.site)
+        direct = site.complete(used.query, used.full, None)  # from the stored read: the layer is not called again
         own = (direct.double() - clean).abs().amax(-1)
         unit = round_off(wanted.dtype)
         tolerance = SPREAD * (spread + own) + 4 * unit * wanted.double().abs().amax(-1)
@@ -125,7 +128,7 @@ class Measure:
         return Comparison((got.double() - wanted.double()).abs().amax(-1), tolerance, counted, scale)
 
     def scale(self, used: Transferred, wanted: Tensor, without: Tensor) -> Tensor:  # (…)
-        """`max(‖out‖, ‖out without update‖, ‖W_down‖‖W‖‖z‖)`, what an error is relative to."""
+        """The size to which relative errors refer: `max(‖out‖, ‖out without update‖, ‖W_down‖‖W‖‖z‖)`."""
         network = self.exact.network
         readers = torch.cat([reader.weight for reader in network.readers.values()])
         down = torch.cat([m.weight for name, m in network.named_modules() if _is_last(name, m)], dim=-1)
@@ -161,19 +164,14 @@ class Measure:
 
     def _direct(
         self, exact: Transferred, noise: dict[str, Tensor] | None, jitter: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:  # (8, …, d), (8, …, experts); without noise no axis of draws
-        """`f₆₄` at the full read, with noise if given, and the router's logits there."""
+    ) -> tuple[Tensor, Tensor | None]:  # (8, …, d), (8, …, experts); without noise there is no axis of draws
+        """`f₆₄` and the router's logits at the full read, with noise if given."""
         site, read = exact.update.site, exact.full
         if noise is None:
             return self._run(exact.query, read, exact.update, None)
-        bypass = read.bypass if read.bypass is None or jitter is None else read.bypass + jitter
+        bypass = _some(read.bypass) if jitter is None or read.bypass is None else read.bypass + jitter
         with adding(noise, self.exact.site(site).readers()):
-            return self._run(
-                _draws(exact.query),
-                Read(_draws(read.z), bypass if jitter is not None else _some(read.bypass)),
-                exact.update,
-                None,
-            )
+            return self._run(_draws(exact.query), Read(_draws(read.z), bypass), exact.update, None)
 
     def _run(
         self, query: Tensor, read: Read, update: ImplicitUpdate, applied: ImplicitUpdate | None
@@ -185,7 +183,7 @@ class Measure:
         return output, network.router(self.exact.site(update.site).network_input(query, read, applied))
 
     def _updated_change(self, exact: Transferred, noise: dict[str, Tensor]) -> Tensor:  # (8, …)
-        """What the noise changes around the run with the update in place."""
+        """The effect of the noise on the output of the run with the update."""
         calm, _ = self._run(exact.query, exact.base, exact.update, exact.update)
         with adding(noise, self.exact.site(exact.update.site).readers()):
             wide = Read(_draws(exact.base.z), _some(exact.base.bypass))
@@ -195,7 +193,7 @@ class Measure:
     def _choices(
         self, used: Transferred, clean: Tensor | None, noisy: Tensor | None
     ) -> tuple[Tensor, Tensor]:  # (8, …) bool, (…) bool
-        """Which draws choose the experts of the clean run, and which rows count."""
+        """Which draws choose the same experts as the run without noise, and which rows are counted."""
         network = self.block.network
         if clean is None or noisy is None or not isinstance(network, MixtureOfExperts):
             shape = used.full.z.shape[:-1]
@@ -230,7 +228,7 @@ def chosen_sets(logits: Tensor, active: int) -> Tensor:  # (…, experts) -> (�
 
 
 def gap(logits: Tensor, active: int) -> Tensor:  # (…, experts) -> (…)
-    """From the smallest logit chosen to the largest that is not; infinite where all are chosen."""
+    """The smallest chosen logit minus the largest logit that is not chosen; infinite if all are chosen."""
     ordered = logits.sort(-1, descending=True).values
     if active == logits.shape[-1]:
         return torch.full_like(ordered[..., 0], torch.inf)

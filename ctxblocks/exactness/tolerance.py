@@ -1,8 +1,9 @@
-"""How equal is equal: every bound that the suite and `ctxblocks verify` hold an error against.
+"""The error bounds of the conformance suite and of `ctxblocks verify`.
 
-All of them are derived from unit round-offs and from magnitudes that the computation itself shows; none is tuned.
-Three rules: the *readers' pre-activations* have an elementwise bound, the *outputs* are measured with the block's own
-float64 copy, and a *fast* method is held against its definition.
+Every bound is derived from unit round-offs and from the magnitudes in the computation; none is tuned. There are three:
+an elementwise bound for the *pre-activations* of the readers (the network's input projections), a tolerance for *outputs*
+that is measured with a float64 copy of the block (`exactness.measure`), and the rule *fast against definition* for a fast
+method and the slower definition that it must agree with.
 """
 
 import dataclasses
@@ -14,10 +15,10 @@ from ctxblocks.algebra.operator import ContextOperator
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.numerics import accumulator
 
-READERS = 4.0  # c, of the readers' bound
-SPREAD = 3.0  # times the largest of the Gaussian draws, and times the direct run's own error
-DRAWS = 8
-FAST = 8.0  # times the definition's own error
+READERS = 4.0  # the constant c of the readers' bound
+SPREAD = 3.0  # factor of the largest deviation over the Gaussian draws, and of the direct run's error
+DRAWS = 8  # Gaussian draws for each tolerance
+FAST = 8.0  # factor of the definition's error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,15 +26,15 @@ class Precision:
     """The unit round-offs of a dtype on a device.
 
     Attributes:
-        product: `u`, of stored values and of the factors of a product.
-        total: `u_acc`, of the type in which dot products accumulate.
+        product: `u`, for stored values and for the factors of a product.
+        total: `u_acc`, for the type in which dot products accumulate.
     """
 
     product: float
     total: float
 
     def of_dot(self, width: int) -> float:
-        """`u + d u_acc`: the relative error of a dot product of `d` terms, against the sum of their magnitudes."""
+        """`u + d u_acc`: the error of a dot product of `d` terms, relative to the sum of their magnitudes."""
         return self.product + width * self.total
 
 
@@ -43,9 +44,9 @@ def round_off(dtype: torch.dtype) -> float:
 
 
 def precision(dtype: torch.dtype, device: torch.device) -> Precision:
-    """Round-offs of products and sums: half types accumulate in float32, tf32 rounds factors to 11 bits.
+    """Round-offs of products and sums: half types accumulate in float32, and tf32 rounds factors to 11 bits.
 
-    No backend is taken to accumulate float32 in float64.
+    No backend is assumed to accumulate float32 products in float64.
     """
     tf32 = dtype == torch.float32 and device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
     return Precision(2.0**-11 if tf32 else round_off(dtype), round_off(accumulator(dtype)))
@@ -57,13 +58,13 @@ def reader_bound(
     full: Tensor,  # z' (…, d)
     operator: ContextOperator,
 ) -> Tensor:  # (…, m), float64
-    """`(u + d u_acc) (|W|(|z| + |z'| + 2|δ|(|k|ᵀ|z| + |β|)) + |b|)`, the bound at `c = 1` of a reader's output.
+    """The error bound of a reader's output at `c = 1`: `(u + d u_acc) (|W|(|z| + |z'| + 2|δ|(|k|ᵀ|z| + |β|)) + |b|)`.
 
-    With `c = 4` it bounds `|fl(W z' + b) − fl(W(z + δ(kᵀz + β)) + b)|`, `δ` and `k` as stored. The two dot products of length
-    `d` with `W` give `(u + d u_acc)|W||z'|` each, the biases `u|b|`, the sum `z + δ·(…)` gives `u|z'|`. What is left is an
-    error of `δ·(kᵀz + β)`: rounding of `δ = z' − z`, of `k`, of `kᵀz` (`(u + d u_acc)|k|ᵀ|z|`), and of the product, under
-    `|W|`: no more than `4u + d u_acc` times `|δ|(|k|ᵀ|z| + |β|)`, since `kᵀz + β = 1`. The same holds where `P` acts on
-    `z` before `W` does and where `W` acts first: `|W δ| ≤ |W||δ|`.
+    Multiplied by `c = 4` it bounds `|fl(W z' + b) − fl(W(z + δ(kᵀz + β)) + b)|` for the stored `δ`, `k` and `β`. The two dot
+    products of length `d` with `W` contribute `(u + d u_acc)|W||z'|` each, the biases `u|b|`, and the sum `z + δ·(…)`
+    contributes `u|z'|`. The rest is the error of `δ·(kᵀz + β)`, multiplied by `|W|`: the rounding of `δ = z' − z`, of `k`, of
+    `kᵀz` (`(u + d u_acc)|k|ᵀ|z|`) and of the product, together at most `4u + d u_acc` times `|δ|(|k|ᵀ|z| + |β|)`, since
+    `kᵀz + β = 1`. Because `|W δ| ≤ |W||δ|`, the bound is the same whether `P` or `W` is applied to `z` first.
     """
     unit = precision(base.dtype, base.device).of_dot(base.shape[-1])
     z, delta, key = base.double().abs(), operator.direction.double().abs(), operator.key.double().abs()
@@ -76,13 +77,13 @@ def reader_bound(
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Errors beside what they may be, one of each for every row compared.
+    """The errors and tolerances of the rows that were compared.
 
     Attributes:
-        error: `(…)`.
-        tolerance: `(…)`.
-        counted: `(…)`, False where a near-tie of a router lets right code choose other experts.
-        scale: `(…)`, what the error is relative to; None where no such measure is asked for.
+        error: `(…)`, the error of each row.
+        tolerance: `(…)`, the largest error allowed in each row.
+        counted: `(…)`, False where a router is so near a tie that correct code may choose other experts.
+        scale: `(…)`, the size to which relative errors refer; None if it was not requested.
     """
 
     error: Tensor
@@ -92,25 +93,25 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        """Whether every row counted is within its tolerance (NaN is not)."""
+        """Whether every counted row is within its tolerance; NaN is not."""
         return bool(((self.error <= self.tolerance) | ~self.counted).all())
 
-    def ratios(self) -> Tensor:  # (rows counted,)
-        """Error over tolerance; infinite where the error is not finite, 0 where both vanish."""
+    def ratios(self) -> Tensor:  # (counted rows,)
+        """Error divided by tolerance; infinite where the error is not finite, 0 where the error is 0."""
         error, tolerance = self.error[self.counted], self.tolerance[self.counted]
         ratio = torch.where(error == 0, 0, error / tolerance)
         return ratio.nan_to_num(nan=torch.inf)
 
     def worst(self) -> tuple[float, float]:
-        """Error and tolerance of the row with the largest ratio; zeros where no row counts."""
+        """Error and tolerance of the row with the largest ratio; zeros if no row is counted."""
         ratios = self.ratios()
         if ratios.numel() == 0:
             return 0.0, 0.0
-        at = int(ratios.argmax())  # of the rows counted
+        at = int(ratios.argmax())  # an index among the counted rows
         return float(self.error[self.counted][at]), float(self.tolerance[self.counted][at])
 
     def relative(self) -> float:
-        """The largest error relative to its scale; 0 where no row counts.
+        """The largest error relative to its scale; 0 if no row is counted.
 
         Raises:
             ArgumentError: the comparison has no scale.
@@ -132,7 +133,7 @@ class Comparison:
 
 
 def within(error: Tensor, tolerance: Tensor) -> Comparison:
-    """Every row of `error (…)` against `tolerance`, which broadcasts to it."""
+    """Compare every row of `error (…)` with `tolerance`, which is broadcast to the same shape."""
     error = error.detach().double()
     tolerance = tolerance.detach().double().expand_as(error)
     return Comparison(error, tolerance, torch.ones_like(error, dtype=torch.bool))
@@ -143,10 +144,10 @@ def fast_against_definition(
     definition: Tensor,  # (…, rows, d), in the same dtype
     exact: Tensor,  # (…, rows, d), the definition in float64 at the same input
 ) -> Comparison:
-    """`‖fast − def₆₄‖∞ ≤ 8 max over rows ‖def − def₆₄‖∞ + 8u max|def₆₄|`, for each batch element.
+    """The rule `‖fast − def₆₄‖∞ ≤ 8 max over rows ‖def − def₆₄‖∞ + 8u max|def₆₄|`, for each batch element.
 
-    A fast method adds in another order than the definition, so the definition's own error is the measure; the second term
-    is for definitions that happen to be exact.
+    A fast method adds terms in another order than the definition, so its error is compared with the definition's error.
+    The second term covers definitions that happen to be exact.
     """
     return within((fast.double() - exact).abs().amax((-2, -1)), fast_tolerance(definition, exact))
 

@@ -1,4 +1,4 @@
-"""The identity of Theorem 2.2 on every layer, block and dtype, each error beside what rounding allows."""
+"""The identity of Theorem 2.2 on every layer, block and dtype: the worst error and its bound."""
 
 import copy
 import math
@@ -16,22 +16,16 @@ from ctxblocks.base.messages import listed
 from ctxblocks.base.threads import one_thread
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.layer import ContextualLayer
+from ctxblocks.exactness.dtypes import DTYPES, MISSING
 from ctxblocks.exactness.identity import identity
 from ctxblocks.exactness.kinds import KINDS, admits, build, make_layer
 from ctxblocks.exactness.measure import Measure
 from ctxblocks.registration.requests import device_of, specs_of
 from ctxblocks.registration.specs import LayerSpec
 
-DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-BATCH = 8  # queries that run side by side
-TOKENS = 6  # the longest context
-RELATIVE = 1e-12  # the most that a relative error may be in float64
-MISSING = "not implemented for '"  # how torch says that a device lacks an operation in a dtype
+BATCH = 8  # queries in one batch
+TOKENS = 6  # length of the longest context
+RELATIVE = 1e-12  # the largest relative error allowed in float64
 
 
 @attrs.frozen(kw_only=True)
@@ -39,16 +33,17 @@ class VerifyRow:
     """The identity on one layer, block and dtype.
 
     Attributes:
-        layer: a registered layer.
+        layer: name of the layer.
         block: block and network, such as `pre-norm/gated`.
-        dtype: such as `float32`.
-        device: such as `cpu`.
-        examples: comparisons made: every query twice, once without any context and once with a part of it.
-        left_out: further comparisons that a near-tie of a router makes meaningless.
-        error: the largest entry of `|out with update − out with context|`, where it is nearest to its bound or farthest beyond.
-        bound: what rounding allows there.
-        relative: the largest error relative to `max(‖out‖, ‖out without update‖, ‖W_down‖‖W‖‖z‖)`, Euclidean and spectral norms.
-        ok: whether every error is within its bound, and in float64 every relative error at most 1e-12.
+        dtype: name of the dtype, such as `float32`.
+        device: type of the device, such as `cpu`.
+        examples: number of comparisons; every query is compared twice, with all and with a part of its context removed.
+        left_out: comparisons that were dropped because a router was near a tie.
+        error: the largest entry of `|out with update − out with context|` in the row with the largest ratio to its bound.
+        bound: the error that rounding allows in that row.
+        relative: the largest error relative to `max(‖out‖, ‖out without update‖, ‖W_down‖‖W‖‖z‖)`, with Euclidean and spectral
+            norms.
+        ok: whether every error is within its bound, and in float64 every relative error is at most 1e-12.
     """
 
     layer: str
@@ -64,18 +59,18 @@ class VerifyRow:
 
     @property
     def ratio(self) -> float:
-        """Error over bound; infinite where the error is no number or the bound is 0 and the error is not."""
+        """Error divided by bound; infinite if the error is not finite, or if the bound is 0 and the error is not."""
         return _ratio((self.error, self.bound))
 
 
 @attrs.frozen(kw_only=True)
 class VerifyPlan:
-    """What is to be verified.
+    """The checked arguments of `verify`, and the rows to compute.
 
     Attributes:
         rows: layer, block kind, dtype and configurations of every row.
-        notes: one line for every layer and dtype that the device lacks operations for.
-        device, examples, seed: as `verify` is given them.
+        notes: one line for every layer and dtype that is left out because the device lacks an operation.
+        device, examples, seed: the arguments of `verify`.
     """
 
     rows: tuple[tuple[LayerSpec, str, str, tuple[Any, ...]], ...]
@@ -85,11 +80,11 @@ class VerifyPlan:
     seed: int
 
     def run(self) -> Iterator[VerifyRow]:
-        """The rows one by one, in order."""
+        """Yield the results row by row, in order."""
         for row in self.rows:
             with one_thread():
-                found = _verify_row(self, *row)
-            yield found
+                result = _verify_row(self, *row)
+            yield result
 
 
 def verify(
@@ -100,24 +95,23 @@ def verify(
     examples: int = 16,
     seed: int = 0,
 ) -> list[VerifyRow]:
-    """Check Theorem 2.2 and its kin on layers, every block kind and dtype: one row of worst error and bound for each.
+    """Check Theorem 2.2 on layers, in every kind of block and every dtype; each combination gives one row [Thm. 2.2, B.2].
 
-    The configurations are the layers' examples; contexts of 1 to 6 tokens are removed once in full and once in part
-    [Thm. 2.2, Cor. 2.5.1, Thm. B.2]. Where the read without context is zero, the error's message is checked and
-    `Augmented()` takes over.
+    The configurations are the layers' examples. Contexts have 1 to 6 tokens, and are removed once in full and once in part
+    [Cor. 2.5.1]. If the read without context is zero, the message of the error is checked and `Augmented()` is used.
 
     Args:
-        layers: names of registered layers; all of them by default.
-        device: `"auto"` (a GPU where there is one), `"cpu"` or `"cuda"`.
-        dtypes: names or torch dtypes; by default float64, float32, bfloat16, and float16 where the device has the layer's
-            operations in it, with a warning where it has not.
+        layers: names of registered layers; by default all of them.
+        device: `"auto"` (a GPU if there is one), `"cpu"` or `"cuda"`.
+        dtypes: names or torch dtypes; by default float64, float32, bfloat16 and float16. If the device lacks an operation
+            in one of the default dtypes, that dtype is left out with a warning.
         examples: queries for each row.
-        seed: of everything drawn.
+        seed: seed of all random numbers.
 
     Raises:
-        UnknownLayerError, PluginError: a layer is not registered, or all are asked for and a plugin failed.
+        UnknownLayerError, PluginError: a layer is not registered, or all layers are requested and a plugin failed.
         DeviceError: `device="cuda"` without a GPU.
-        DtypeError: a dtype is unknown, or the device lacks operations in one that was asked for.
+        DtypeError: a dtype is unknown, or the device lacks an operation in a dtype that was requested.
         ArgumentError: `examples` is not positive.
     """
     plan = plan_verify(layers, device, dtypes, examples, seed)
@@ -133,7 +127,7 @@ def plan_verify(
     examples: int,
     seed: int,
 ) -> VerifyPlan:
-    """Check the arguments of `verify` and lay out its rows."""
+    """Check the arguments of `verify` and list the rows to compute."""
     if examples < 1:
         raise ArgumentError(f"examples: got {examples}, needs at least 1")
     place, rows, notes = device_of(device), [], []
@@ -163,7 +157,7 @@ def _dtype_name(dtype: str | torch.dtype) -> str:
 
 
 def _lack(layers: Sequence[ContextualLayer], dtype: torch.dtype, device: torch.device) -> str | None:
-    """What torch says where the device lacks an operation of a layer, a network or a norm in a dtype; else None."""
+    """Torch's message if the device lacks an operation of a layer, network or norm in the dtype; else None."""
     for layer in layers:
         kind = "sandwich/moe" if admits("sandwich/moe", layer) else "plain/moe"
         block = build(kind, copy.deepcopy(layer).to(device, dtype), 0)
@@ -186,10 +180,10 @@ def _verify_row(plan: VerifyPlan, spec: LayerSpec, kind: str, dtype: str, config
         measure = Measure(build(kind, layer, seed + 2), seed)
         for partial in (False, True):
             query, context, keep = _drawn(measure.block, min(BATCH, plan.examples - start), partial, seed)
-            found = identity(measure, query, context, context[..., keep, :])
-            examples, left_out = examples + int(found.counted.sum()), left_out + int((~found.counted).sum())
-            pairs.append(found.worst())
-            relative, ok = max(relative, found.relative()), ok and found.ok
+            result = identity(measure, query, context, context[..., keep, :])
+            examples, left_out = examples + int(result.counted.sum()), left_out + int((~result.counted).sum())
+            pairs.append(result.worst())
+            relative, ok = max(relative, result.relative()), ok and result.ok
     worst = max(pairs, key=_ratio)
     ok = ok and examples > 0 and (dtype != "float64" or relative <= RELATIVE)
     return VerifyRow(
@@ -207,11 +201,11 @@ def _verify_row(plan: VerifyPlan, spec: LayerSpec, kind: str, dtype: str, config
 
 
 def _drawn(block: ContextualBlock, batch: int, partial: bool, seed: int) -> tuple[Tensor, Tensor, list[int]]:
-    """Queries `(b, d)`, contexts `(b, n, d_context)`, and the rows that stay: none, or some."""
+    """Queries `(b, d)`, contexts `(b, n, d_context)`, and the rows of the context that stay: none, or some."""
     generator = torch.Generator().manual_seed(seed + partial)
     tokens = int(torch.randint(1, TOKENS + 1, (), generator=generator))
     stays = torch.rand(tokens, generator=generator) < 0.5
-    stays[int(torch.randint(tokens, (), generator=generator))] = False  # something is removed
+    stays[int(torch.randint(tokens, (), generator=generator))] = False  # at least one row is removed
     like = next(block.parameters())
     query = torch.randn(batch, block.width, generator=generator, dtype=torch.float64).to(like)
     context = torch.randn(batch, tokens, block.layer.context_width, generator=generator, dtype=torch.float64).to(like)
@@ -219,7 +213,7 @@ def _drawn(block: ContextualBlock, batch: int, partial: bool, seed: int) -> tupl
 
 
 def _ratio(pair: tuple[float, float]) -> float:
-    """Error over bound; infinite where the error is no number or the bound is 0 and the error is not."""
+    """Error divided by bound; infinite if the error is not finite, or if the bound is 0 and the error is not."""
     error, bound = pair
     if not math.isfinite(error) or (bound == 0 and error > 0):
         return math.inf

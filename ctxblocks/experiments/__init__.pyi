@@ -5,5 +5,6 @@ from .presets import ModelConfig as ModelConfig
 from .presets import preset as preset
 from .record import Record as Record
 from .run import reproduce as reproduce
+from .section import reproduction_section as reproduction_section
 from .tasks import Prompts as Prompts
 from .tasks import linear_prompts as linear_prompts

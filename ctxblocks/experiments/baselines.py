@@ -1,12 +1,10 @@
-"""What a prompt's examples say to a statistician: least squares on every prefix, and the zero predictor."""
+"""Baselines on the examples of a prompt: least squares on every prefix, and the zero predictor."""
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ctxblocks.registration.tasks import Prompts
-
-Array = NDArray[np.float64]
+from ctxblocks.runs.statistics import Array
 
 
 def half_squares(predictions: Array, targets: Array) -> Array:
@@ -15,13 +13,13 @@ def half_squares(predictions: Array, targets: Array) -> Array:
 
 
 def zero_losses(prompts: Prompts) -> Array:  # (tasks,)
-    """The loss of the predictor that always answers 0."""
+    """The loss of the predictor that always predicts 0."""
     targets = prompts.target.double().cpu().numpy()
     return half_squares(np.zeros_like(targets), targets)
 
 
 def least_squares_losses(prompts: Prompts) -> Array:  # (tasks, n + 1)
-    """The loss of least squares without intercept on the first `i` examples, `i = 0 … n`; of several fits the least-norm one."""
+    """The loss of least squares without intercept on the first `i` examples, `i = 0 … n`; the least-norm fit of several."""
     query, context, target = (tensor.double().cpu() for tensor in prompts)
     predictions = [torch.zeros_like(target)]
     for i in range(1, context.shape[-2] + 1):

@@ -1,4 +1,4 @@
-"""Captions: what a figure shows, with which settings and seed, and which claims hold."""
+"""Captions: the content of a figure, its settings and seed, and the verdicts on its claims."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from ctxblocks.experiments.metrics import Metrics
 from ctxblocks.experiments.presets import MODELS_OF, Configuration, ModelConfig
 
 BARELY = 0.5
-"""A model that keeps more than this share of the zero predictor's loss has barely learned."""
+"""A model whose loss is more than this share of the zero predictor's has barely learned."""
 
 
 def caption(number: int, shown: str, config: Configuration, metrics: Metrics, claims: Sequence[Claim]) -> str:
-    """The caption of a figure: what is shown, the settings, and the verdicts."""
+    """The caption of a figure: its content, the settings, and the verdicts."""
     models = [model for model in config.models if model.name in MODELS_OF[number]]
     parts = [f"Figure {number}. {shown}", *(describe_model(config, model) for model in models), describe_run(config)]
     parts += [_barely(model, metrics) for model in models]

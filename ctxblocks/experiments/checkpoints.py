@@ -18,11 +18,11 @@ HISTORY = ("step", "training loss", "validation loss with context", "validation 
 
 @attrs.define
 class Training:
-    """A model in training: what a checkpoint holds.
+    """A model in training: the content of a checkpoint.
 
     Attributes:
-        model: its weights.
-        optimizer: Adam.
+        model: with its weights.
+        optimizer: Adam, with its state.
         history: for every evaluation the step and the losses named in `HISTORY`.
     """
 
@@ -32,7 +32,7 @@ class Training:
 
     @property
     def step(self) -> int:
-        """The steps taken, at the last evaluation."""
+        """The number of steps taken at the last evaluation."""
         return int(self.history[-1][0]) if self.history else 0
 
     def save(self, path: Path) -> None:
@@ -44,10 +44,10 @@ class Training:
         write_bytes(path, safetensors.torch.save({name: value.contiguous() for name, value in tensors.items()}))
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint.
+        """Restore the training from a checkpoint.
 
         Raises:
-            ArgumentError: the file is damaged, or of another model.
+            ArgumentError: the file is damaged, or that of another model.
         """
         try:
             tensors = safetensors.torch.load(path.read_bytes())
@@ -69,5 +69,5 @@ class Training:
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with a prefix, without it."""
+    """The tensors whose names begin with a prefix, by their names without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""The paper's claims, checked on the numbers of a run: each with its criterion, what was measured, and whether it holds."""
+"""The paper's claims, checked on the numbers of a run: each with its criterion, what was measured, and a verdict."""
 
 from collections.abc import Iterator
 
@@ -6,42 +6,38 @@ import attrs
 import numpy as np
 
 from ctxblocks.experiments.baselines import half_squares
-from ctxblocks.experiments.metrics import Array, Metrics
+from ctxblocks.experiments.metrics import Metrics
 from ctxblocks.experiments.presets import MODELS_OF, Configuration
-from ctxblocks.runs.statistics import Mean, decay, mean_over_tasks
+from ctxblocks.runs import claims
+from ctxblocks.runs.statistics import Array, Mean, mean_of, means_of
 
 AGREEMENT = 1e-6
-"""Largest difference of two losses, and largest relative distance of two activations, that pass as equal in float32."""
+"""Largest difference of two losses, and largest relative distance of two activations, that count as equal in float32."""
 VANISHING = 5.0
-"""A marginal change vanishes when its last tokens move the weights this many times less than its first."""
+"""A marginal change vanishes if the last tokens move the weights at least this many times less than the first."""
 LEARNED_DECAY = 2.0
-"""A decay is learned when the trained block's is this many times the untrained one's."""
+"""A decay is learned if that of the trained block is at least this many times that of the untrained one."""
 HIGH_ALIGNMENT = 0.5
-"""From here on (a normalised product of at least ½, an angle of at most 60°) two updates count as highly aligned."""
+"""Normalised product from which on two updates count as highly aligned: an angle of at most 60°."""
+ENDS = 10
+"""Tokens at either end of a context over which a decay is measured."""
+SIGNIFICANT = "above 0 at 95 % (mean > t(0.975, n − 1) · SE)"
 
 
 @attrs.frozen(kw_only=True)
-class Claim:
-    """One claim and its verdict.
+class Claim(claims.Claim):
+    """A claim of the paper and its verdict.
 
     Attributes:
-        figure: the one that shows it.
-        statement: the claim.
-        criterion: when it counts as true.
-        measured: the numbers.
-        holds: the verdict.
+        figure: the number of the figure that shows it; `about` names it in words.
     """
 
     figure: int
-    statement: str
-    criterion: str
-    measured: str
-    holds: bool
+    about: str = attrs.field(init=False)
 
-    @property
-    def verdict(self) -> str:
-        """In words."""
-        return "holds" if self.holds else "does not hold"
+    @about.default
+    def _figure(self) -> str:
+        return f"Figure {self.figure}"
 
 
 def check_claims(config: Configuration, metrics: Metrics) -> list[Claim]:
@@ -76,9 +72,9 @@ def _figure_3(metrics: Metrics) -> Iterator[Claim]:
 def _figure_4(metrics: Metrics) -> Iterator[Claim]:
     drops = {rate: _drop(losses) for rate, losses in sgd_losses(metrics).items()}
     best = best_rate(metrics)
-    falling = sum(drop.above_zero for drop in drops.values())
+    falling = sum(drop.above_zero is True for drop in drops.values())
     implicit = _drop(metrics.array({"quantity": "loss of implicit update"}, "task", "n"))
-    criterion = "paired drop from i = 0 to n above 2 SE"
+    criterion = f"mean paired drop from i = 0 to n {SIGNIFICANT}"
     yield Claim(
         figure=4,
         statement="block: the loss falls as tokens move into the weights",
@@ -97,14 +93,14 @@ def _figure_4(metrics: Metrics) -> Iterator[Claim]:
 
 
 def _alignment(values: Array, rate: float) -> Iterator[Claim]:
-    """The two readings of `aligned`, from `i = 1`, since at 0 both updates vanish."""
-    overall, single = mean_over_tasks(values[:, 1:].mean(axis=1)), mean_over_tasks(values)
-    ends = [f"i = {i}: {Mean(single.value[i], single.error[i])}" for i in (1, values.shape[1] - 1)]
+    """The two readings of "aligned", from `i = 1`, since at 0 both updates vanish."""
+    overall, single = mean_of(values[:, 1:].mean(axis=1)), means_of(values)
+    ends = [f"i = {i}: {single.at(i)}" for i in (1, values.shape[1] - 1)]
     measured = f"{overall} from i = 1 on at rate {rate:g} ({', '.join(ends)})"
     yield Claim(
         figure=4,
         statement="block: the two updates are aligned",
-        criterion="mean alignment above 2 SE",
+        criterion=f"mean alignment {SIGNIFICANT}",
         measured=measured,
         holds=overall.above_zero,
     )
@@ -162,24 +158,24 @@ def _agreement(metrics: Metrics, figure: int, model: str) -> Claim:
 
 
 def _learned(metrics: Metrics, figure: int, model: str) -> Claim:
-    """Whether the model beats the zero predictor at all."""
+    """Whether the model beats the zero predictor."""
     loss, zero = final_losses(metrics, model)
     target, predicted = (
         metrics.array({"model": model, "control": "trained", "quantity": name}, "task")
         for name in ("target", "prediction with context")
     )
-    gain = mean_over_tasks(half_squares(np.zeros_like(target), target) - half_squares(predicted, target))
+    gain = mean_of(half_squares(np.zeros_like(target), target) - half_squares(predicted, target))
     return Claim(
         figure=figure,
         statement=f"{model}: it has learned in context",
-        criterion="paired gain on the zero predictor above 2 SE",
+        criterion=f"mean paired gain on the zero predictor {SIGNIFICANT}",
         measured=f"gain {gain} on new tasks; validation loss {loss:.3g}, zero predictor {zero:.3g}",
         holds=gain.above_zero,
     )
 
 
 def prediction_differences(metrics: Metrics, model: str) -> Array:  # (tasks,)
-    """How far the two predictions are apart on every new task."""
+    """The distance of the two predictions on every new task."""
     first, second = (
         metrics.array({"model": model, "control": "trained", "quantity": f"prediction {name}"}, "task")
         for name in ("with context", "of updated weights")
@@ -188,7 +184,7 @@ def prediction_differences(metrics: Metrics, model: str) -> Array:  # (tasks,)
 
 
 def final_losses(metrics: Metrics, model: str) -> tuple[float, float]:
-    """The last validation loss, and the zero predictor's on the same tasks."""
+    """The last validation loss, and that of the zero predictor on the same tasks."""
     losses = metrics.array({"model": model, "quantity": "validation loss with context"}, "step")
     zero = metrics.array({"model": model, "quantity": "validation loss of zero predictor"})
     return float(losses[-1]), float(zero)
@@ -202,17 +198,25 @@ def sgd_losses(metrics: Metrics) -> dict[float, Array]:  # (tasks, n + 1) each
 
 
 def best_rate(metrics: Metrics) -> float:
-    """The learning rate of the lowest mean loss at the end; one that diverged is none."""
+    """The learning rate with the lowest mean loss at the end; rates that diverged are excluded."""
     ends = {rate: losses[:, -1].mean() for rate, losses in sgd_losses(metrics).items()}
     return min(ends, key=lambda rate: ends[rate] if np.isfinite(ends[rate]) else np.inf)
 
 
 def _drop(losses: Array) -> Mean:
-    return mean_over_tasks(losses[:, 0] - losses[:, -1])
+    return mean_of(losses[:, 0] - losses[:, -1])
 
 
 def _decays(metrics: Metrics, model: str) -> tuple[float, float]:
-    """Of the trained model and of the untrained one."""
+    """The decays of the trained model and of the untrained one."""
     where = {"model": model, "quantity": "marginal change"}
     trained, untrained = (metrics.array({**where, "control": name}, "task", "n") for name in ("trained", "untrained"))
     return decay(trained), decay(untrained)
+
+
+def decay(
+    values: Array,  # (tasks, n)
+) -> float:
+    """The mean over the first ten tokens divided by that over the last ten; for a short prompt, over its two halves."""
+    count = max(1, min(ENDS, values.shape[-1] // 2))
+    return float(values[:, :count].mean() / values[:, -count:].mean())

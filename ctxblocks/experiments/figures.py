@@ -1,4 +1,4 @@
-"""Figures 2–6, from the numbers of a run."""
+"""Figures 2–6, drawn from the numbers of a run."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ COINCIDE = (
 TITLES = {
     2: "losses with context, and of updated weights without it",
     3: "marginal change of the weights",
-    4: "implicit updates beside gradient descent",
+    4: "implicit updates compared with gradient descent",
     5: "stacks of blocks",
     6: "a recurrent network",
 }
@@ -27,8 +27,8 @@ SHOWN = {
     3: (
         "Marginal change of the first dense layer's weights with every token of the context (of rank one: Frobenius and spectral "
         "norm are the same). Controls: the same block untrained, and the trained block with the context of another task. The "
-        "query column holds no label, so that a context of another task is distributed as its own is: where the two curves "
-        "agree, the decay does not tell a useful context from a useless one."
+        "query column holds no label, so that a context of another task has the same distribution as the right one: where the "
+        "two curves agree, the decay does not distinguish a useful context from a useless one."
     ),
     4: (
         "Left: loss on the query alone after i steps of SGD on the first dense layer, one prompt example after another, at every "
@@ -41,7 +41,7 @@ SHOWN = {
 
 
 def compose(config: Configuration, metrics: Metrics, claims: Sequence[Claim]) -> list[Figure]:
-    """The configuration's figures, with captions."""
+    """The figures of the configuration, with captions."""
     return [
         Figure(
             name=f"figure-{number}",

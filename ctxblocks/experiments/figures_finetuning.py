@@ -1,17 +1,17 @@
-"""Figure 4: the implicit updates beside gradient descent on the prompt's examples."""
+"""Figure 4: the implicit updates compared with gradient descent on the examples of the prompt."""
 
 import numpy as np
 
 from ctxblocks.experiments.claims import sgd_losses
-from ctxblocks.experiments.metrics import Array, Metrics
+from ctxblocks.experiments.metrics import Metrics
 from ctxblocks.runs.figure import BLACK, GREY, RED, SCALE, Cell, Curve, Panel
-from ctxblocks.runs.statistics import mean_over_tasks
+from ctxblocks.runs.statistics import Array, means_of
 
 INDEX = "i, SGD steps or tokens in the context"
 
 
 def losses_cell(metrics: Metrics, tasks: int) -> Cell:
-    """The left: losses after `i` steps at every rate, with the update of `i` tokens, and of least squares on them."""
+    """The left panel: losses after `i` steps at every rate, with the update of `i` tokens, and of least squares on them."""
     implicit = metrics.array({"quantity": "loss of implicit update"}, "task", "n")
     zero = metrics.array({"quantity": "loss of zero predictor"}, "task")
     squares = metrics.array({"quantity": "loss of least squares"}, "task", "n")
@@ -29,19 +29,19 @@ def losses_cell(metrics: Metrics, tasks: int) -> Cell:
         ylabel=f"loss ½(ŷ − y)² (mean ± SE, {tasks} tasks)",
         curves=tuple(curves),
         yscale="log",
-        ylimits=(min(ends) / 40, 3 * implicit.mean(axis=0).max()),  # the legend stands below the curves
+        ylimits=(min(ends) / 40, 3 * implicit.mean(axis=0).max()),  # the legend is below the curves
         legend="lower right",
     )
     return (panel,)
 
 
 def alignment_cell(metrics: Metrics, tasks: int) -> Cell:
-    """The right: the normalised product of the two updates."""
+    """The right panel: the normalised product of the two updates."""
     where = {"quantity": "alignment"}
     curves = []
     for place, rate in enumerate(metrics.coordinates(where, "lr").tolist()):
         values = metrics.array({**where, "lr": rate}, "task", "n")
-        mean = mean_over_tasks(values[:, 1:])
+        mean = means_of(values[:, 1:])
         x = metrics.coordinates(where, "n")[1:]
         curves.append(
             Curve(
@@ -64,6 +64,6 @@ def alignment_cell(metrics: Metrics, tasks: int) -> Cell:
 
 def _curve(losses: Array, label: str, colour: str, style: str = "line", bars: int | None = None) -> Curve:
     """The mean over tasks against `i`, from the losses `(tasks, n + 1)`."""
-    mean = mean_over_tasks(losses)
+    mean = means_of(losses)
     x = np.arange(float(losses.shape[1]))
     return Curve(label=label, x=x, y=mean.value, error=mean.error, bars=bars, colour=colour, style=style)

@@ -1,12 +1,12 @@
-"""Figures 2 and 5, and the left and middle of 6: losses during training, with context and of updated weights without it."""
+"""Figures 2 and 5, and most of Figure 6: losses during training, with context and of updated weights without it."""
 
 import numpy as np
 
 from ctxblocks.experiments.baselines import half_squares
 from ctxblocks.experiments.claims import AGREEMENT, final_losses, prediction_differences
-from ctxblocks.experiments.metrics import Array, Metrics
+from ctxblocks.experiments.metrics import Metrics
 from ctxblocks.runs.figure import BLACK, BLUE, GREY, ORANGE, RED, Cell, Curve, Panel
-from ctxblocks.runs.statistics import mean_over_tasks
+from ctxblocks.runs.statistics import Array, means_of
 
 LOSS = "loss ½(ŷ − y)²"
 STEP = "training step"
@@ -14,7 +14,7 @@ WITH, WITHOUT = "validation, with context", "validation, updated weights, no con
 
 
 def training_cells(metrics: Metrics, model: str, title: str) -> tuple[Cell, Cell]:
-    """The left and the middle of Figure 2, for one model."""
+    """The left and the middle panels of Figure 2, for one model."""
     history = _History(metrics, model)
     zero = final_losses(metrics, model)[1]
     ends = history.steps[[0, -1]]
@@ -62,7 +62,7 @@ class _History:
         )
 
     def difference(self, title: str) -> Panel:
-        """How far the two are apart, and how far they may be."""
+        """The difference of the two losses, and the limit of the claim."""
         gap = np.abs(self.with_context - self.updated)
         limit = Curve(
             label="limit of the claim", x=self.steps[[0, -1]], y=np.full(2, AGREEMENT), colour=BLACK, style="dotted"
@@ -78,7 +78,7 @@ class _History:
 
 
 def tasks_cell(metrics: Metrics, model: str) -> Cell:
-    """The right of Figure 2: both losses on every new task, in the order of the loss, and how far the predictions differ."""
+    """The right panels of Figure 2: both losses on every new task, sorted by loss, and the differences of the predictions."""
     target, predicted, updated = (
         metrics.array({"model": model, "control": "trained", "quantity": name}, "task")
         for name in ("target", "prediction with context", "prediction of updated weights")
@@ -107,12 +107,12 @@ def tasks_cell(metrics: Metrics, model: str) -> Cell:
 
 
 def distances_cell(metrics: Metrics, model: str, tasks: int) -> Cell:
-    """The right of Figure 5: distances of the block outputs, relative beside absolute."""
+    """The right panel of Figure 5: absolute and relative distances of the block outputs."""
     curves = []
     for name, label, colour in (("block", "‖t − t̂‖₂", BLUE), ("relative block", "‖t − t̂‖₂ / ‖t‖₂", RED)):
         values = metrics.array({"model": model, "quantity": f"{name} distance"}, "task", "block")
         blocks = np.arange(1.0, values.shape[1] + 1)
-        mean = mean_over_tasks(values)
+        mean = means_of(values)
         curves.append(
             Curve(label=f"{label}, mean ± SE", x=blocks, y=mean.value, error=mean.error, colour=colour, style="marked")
         )
@@ -132,5 +132,5 @@ def distances_cell(metrics: Metrics, model: str, tasks: int) -> Cell:
 
 
 def visible(gap: Array) -> Array:
-    """Differences for a logarithmic axis: those of exactly 0 are left out."""
+    """Differences for a logarithmic axis, without those that are exactly 0."""
     return np.where(gap > 0, gap, np.nan)

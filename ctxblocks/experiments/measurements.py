@@ -1,4 +1,4 @@
-"""What is measured of a trained model, as tidy tables [Sec. 4.2–4.4, App. C, App. D]."""
+"""The measurements of a trained model, as tidy tables [Sec. 4.2–4.4, App. C, App. D]."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,14 @@ from torch import Tensor
 
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.stack import Stack
-from ctxblocks.experiments.baselines import Array, least_squares_losses, zero_losses
+from ctxblocks.experiments.baselines import least_squares_losses, zero_losses
 from ctxblocks.experiments.checkpoints import HISTORY, Training
 from ctxblocks.experiments.metrics import Tag, tidy
 from ctxblocks.experiments.models import Model, build, predict, predict_updated
 from ctxblocks.experiments.presets import Configuration, ModelConfig
 from ctxblocks.experiments.training import new_prompts, validation_prompts
 from ctxblocks.registration.tasks import Prompts
+from ctxblocks.runs.statistics import Array
 from ctxblocks.theorems.dynamics import Dynamics, dynamics
 from ctxblocks.theorems.finetuning import finetune, half_square
 from ctxblocks.theorems.transfer import transfer
@@ -26,7 +27,7 @@ DISTANCE_FIGURE = 5
 
 
 def measure(config: Configuration, model: ModelConfig, training: Training) -> pa.Table:
-    """All that the configuration's figures need of one trained model."""
+    """All numbers of one trained model that the figures of the configuration need."""
     return pa.concat_tables(_Measurement(config, model, training).tables())
 
 
@@ -39,7 +40,7 @@ class _Measurement:
         self.tasks = range(config.tasks)
 
     def tables(self) -> Iterator[pa.Table]:
-        """Losses always, the rest where a figure asks for it."""
+        """Losses and predictions, and further measurements where a figure needs them."""
         figures = self.config.figures_of(self.model.name)
         yield from self.losses(figures[0])
         with torch.no_grad():
@@ -61,17 +62,17 @@ class _Measurement:
         yield tidy(self.tag(figure, "validation loss of zero predictor"), zero, {"step": [0]})
 
     def predictions(self, figure: int) -> Iterator[pa.Table]:
-        """Both predictions on every new task, and what they should be."""
-        found = {
+        """Both predictions on every new task, and the targets."""
+        columns = {
             "target": self.prompts.target,
             "prediction with context": predict(self.training.model, self.prompts),
             "prediction of updated weights": predict_updated(self.training.model, self.prompts),
         }
-        for name, values in found.items():
+        for name, values in columns.items():
             yield tidy(self.tag(figure, name), _array(values), {"task": self.tasks})
 
     def marginal_changes(self, figure: int) -> Iterator[pa.Table]:
-        """`‖(ΔW)_i‖` of the trained block and of its two controls, and the loss when the context is the wrong one [Fig. 3]."""
+        """`‖(ΔW)_i‖` of the trained block and of its two controls, and predictions from contexts of another task [Fig. 3]."""
         trained, untrained = self.training.model, build(self.config, self.model)
         wrong = self.prompts.other_contexts()
         runs = {
@@ -118,7 +119,7 @@ class _Measurement:
             yield tidy(self.tag(figure, "alignment", lr=rate), _array(alignment), axes)
 
     def tag(self, figure: int, quantity: str, control: str = "trained", lr: float | None = None) -> Tag:
-        """What the rows of a quantity share."""
+        """The columns that the rows of a quantity share."""
         return Tag(
             run=self.config.name,
             figure=figure,
@@ -132,9 +133,9 @@ class _Measurement:
 
 def _dynamics(block: Model, prompts: Prompts) -> Dynamics:
     assert isinstance(block, ContextualBlock)
-    found = dynamics(block, prompts.query, prompts.context)
-    assert isinstance(found, Dynamics)
-    return found
+    single = dynamics(block, prompts.query, prompts.context)
+    assert isinstance(single, Dynamics)
+    return single
 
 
 def _array(values: Tensor) -> Array:

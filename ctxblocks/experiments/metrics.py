@@ -1,4 +1,4 @@
-"""The tidy table of a run: one number per row, with all that says which number it is."""
+"""The tidy table of a run: one number per row, with columns that identify it."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,10 @@ import attrs
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from ctxblocks.base.errors import ArgumentError
+from ctxblocks.runs.statistics import Array
 
-Array = NDArray[np.float64]
 Where = Mapping[str, str | int | float]
 
 SCHEMA = pa.schema(
@@ -30,19 +29,19 @@ SCHEMA = pa.schema(
         ("value", pa.float64()),
     ]
 )
-"""`n` counts context tokens, or steps of SGD; null means that a column has no say in the number."""
+"""`n` counts context tokens, or steps of SGD; a column is null where it does not apply to the number."""
 
 
 @attrs.frozen(kw_only=True)
 class Tag:
-    """What all rows of one measurement share; see `SCHEMA`.
+    """The columns that all rows of one measurement share; see `SCHEMA`.
 
     Attributes:
-        run: the configuration's name.
-        figure: the first figure that the number is for.
-        model: what was measured.
+        run: the name of the configuration.
+        figure: the first figure that shows the number.
+        model: the model that was measured.
         layer: its contextual layer.
-        quantity: what the value is.
+        quantity: the name of the measured quantity.
         control: `trained`, or the control: `untrained`, `wrong-task`.
         step: of training.
         lr: of SGD.
@@ -59,11 +58,11 @@ class Tag:
 
 
 def tidy(tag: Tag, values: Array, axes: Mapping[str, Sequence[int]]) -> pa.Table:
-    """A table of one row per value.
+    """A table with one row per value.
 
     Args:
-        tag: the columns that are the same for all.
-        values: one dimension for each of the axes.
+        tag: the columns that all rows share.
+        values: with one dimension for each axis.
         axes: columns of the schema with the coordinates along them, in the order of the dimensions.
     """
     shape = tuple(len(coordinates) for coordinates in axes.values())
@@ -82,12 +81,12 @@ def tidy(tag: Tag, values: Array, axes: Mapping[str, Sequence[int]]) -> pa.Table
 
 @attrs.frozen
 class Metrics:
-    """The numbers of a run, by what they are."""
+    """The numbers of a run, looked up by their columns."""
 
     table: pa.Table
 
     def array(self, where: Where, *axes: str) -> Array:
-        """The values of the rows that agree with `where`, one dimension for each of the columns named.
+        """The values of the rows that match `where`, with one dimension for each of the columns named.
 
         Raises:
             ArgumentError: there is not exactly one row for each place in the array.
@@ -104,7 +103,7 @@ class Metrics:
         return values[np.lexsort(keys[::-1])].reshape(shape) if axes else values.reshape(())
 
     def coordinates(self, where: Where, axis: str) -> Array:
-        """The values that a column takes in the rows that agree with `where`, in rising order."""
+        """The values of a column in the rows that match `where`, in increasing order."""
         return np.unique(self._rows(where)[axis].to_numpy())
 
     def _rows(self, where: Where) -> pa.Table:

@@ -8,16 +8,16 @@ from ctxblocks.blocks.networks import MLP
 from ctxblocks.blocks.residual import PlainBlock, ResidualBlock
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.experiments.presets import Configuration, ModelConfig
-from ctxblocks.experiments.tasks import derive_seed
 from ctxblocks.registration.registry import create
 from ctxblocks.registration.tasks import Prompts
+from ctxblocks.runs.seeds import derive_seed
 from ctxblocks.theorems.transfer import transfer
 
 Model = ContextualBlock | Stack
 
 
 def build(config: Configuration, model: ModelConfig) -> Model:
-    """The untrained model: the same weights for the same seed, whatever the device and the dtype."""
+    """The untrained model: the same seed gives the same weights on every device and in every dtype."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights", model.name))
         built = _plain(config, model) if model.width is None else _stack(config, model, model.width)
@@ -48,7 +48,7 @@ def predict(model: Model, prompts: Prompts) -> Tensor:  # (tasks,)
 
 
 def predict_updated(model: Model, prompts: Prompts) -> Tensor:  # (tasks,)
-    """`ŷ` of the query alone, without any context, through weights that hold the context's update [Eq. 2]."""
+    """`ŷ` of the query alone, without any context, by weights that contain the update of the context [Eq. 2]."""
     if isinstance(model, Stack):
         output: Tensor = model(prompts.query, None, update=transfer(model, prompts.query, prompts.context))
     else:

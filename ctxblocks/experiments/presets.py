@@ -1,4 +1,4 @@
-"""Configurations of a reproduction: every setting that its numbers depend on, and the presets."""
+"""Configurations of a reproduction: all settings that its numbers depend on, and the presets."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -20,7 +20,7 @@ STEPS = {
 """Training steps of each model, by preset."""
 EVALUATE_EVERY = 250
 LEAST_EVALUATIONS = 5
-"""A training too short for so many evaluations at that distance is evaluated more often."""
+"""A training that is too short for this many evaluations at that interval is evaluated more often."""
 
 
 def _positive(instance: object, attribute: "attrs.Attribute[int]", value: int) -> None:
@@ -30,18 +30,18 @@ def _positive(instance: object, attribute: "attrs.Attribute[int]", value: int) -
 
 @attrs.frozen(kw_only=True)
 class ModelConfig:
-    """One model, and how long it is trained.
+    """One model and its training.
 
     Attributes:
-        name: what tables, files and figures call it.
-        layer: a registered contextual layer.
-        options: of that layer, its width left out.
+        name: in tables, files and figures.
+        layer: name of a registered contextual layer.
+        options: of that layer, except its width.
         network_width: hidden units of the MLP, `m`.
-        norm: of residual blocks; None for one plain block.
-        width: of a stack's blocks, between a linear read-in and read-out; None for a plain block, as wide as its tokens.
-        blocks: in the stack.
+        norm: position of the norm in residual blocks; None for one plain block.
+        width: of the blocks of a stack with linear read-in and read-out; None for a plain block, as wide as its tokens.
+        blocks: number of blocks in the stack.
         steps: of training.
-        evaluate_every: steps from one evaluation, and checkpoint, to the next.
+        evaluate_every: steps between evaluations, each with a checkpoint.
     """
 
     name: str
@@ -57,22 +57,22 @@ class ModelConfig:
 
 @attrs.frozen(kw_only=True)
 class Configuration:
-    """Everything that the numbers of a run depend on.
+    """All settings that the numbers of a run depend on.
 
     Attributes:
-        preset: which preset this began as.
-        figures: those to draw, in order.
+        preset: name of the preset that this is derived from.
+        figures: numbers of the figures to draw, in order.
         seed: of everything drawn at random.
         device: `"cpu"` or `"cuda"`.
         dtype: a key of `DTYPES`.
-        models: those that the figures need.
+        models: that the figures need.
         inputs: `d`, of the regression tasks.
         examples: `n`, columns in a prompt.
         batch: prompts in a training step.
-        learning_rate: Adam's.
+        learning_rate: of Adam.
         validation_tasks: prompts of the validation losses, the same at every evaluation.
-        tasks: new tasks, on which everything else is measured.
-        finetuning_rates: SGD's learning rates in Figure 4.
+        tasks: new tasks for all other measurements.
+        finetuning_rates: learning rates of SGD in Figure 4.
     """
 
     preset: str
@@ -91,7 +91,7 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        """A name for the run: what sets it apart from the preset with nothing else chosen."""
+        """A name for the run: the preset, and what differs from its defaults."""
         chosen = "" if self.figures == FIGURES else f"-figure-{'-'.join(map(str, self.figures))}"
         special = [value for value, usual in ((self.dtype, "float32"), (self.device, "cpu")) if value != usual]
         return "-".join([f"reproduce-{self.preset}{chosen}", *special, f"seed-{self.seed}"])
@@ -107,7 +107,7 @@ class Configuration:
         return DTYPES[self.dtype]
 
     def figures_of(self, model: str) -> tuple[int, ...]:
-        """The figures that a model serves."""
+        """The figures that need a model."""
         return tuple(figure for figure in self.figures if model in MODELS_OF[figure])
 
 
@@ -133,14 +133,14 @@ def preset(
 
     Args:
         name: of the preset.
-        figures: the figures wanted, some of 2 … 6; all by default.
+        figures: numbers of figures, some of 2 … 6; all by default.
         seed: of everything drawn at random.
-        device: `"auto"` is CUDA where there is a GPU, else the CPU.
+        device: `"cpu"`, `"cuda"`, or `"auto"` for CUDA where there is a GPU and else the CPU.
         dtype: `"float32"` or `"float64"`.
 
     Raises:
         ArgumentError: an unknown preset, figure or dtype.
-        DeviceError: CUDA was asked for and there is none.
+        DeviceError: CUDA was requested and is not available.
     """
     if name not in STEPS:
         raise ArgumentError(f"preset: got {name!r}, needs one of {listed(STEPS)}{closest(name, STEPS)}")
@@ -160,9 +160,9 @@ def preset(
 
 
 def _model(name: str, steps: int) -> ModelConfig:
-    """A model of the paper's experiments, trained for so many steps."""
-    most = max(1, min(EVALUATE_EVERY, steps // LEAST_EVALUATIONS))
-    every = next(every for every in range(most, 0, -1) if steps % every == 0)
+    """A model of the paper's experiments, trained for the given number of steps."""
+    longest = max(1, min(EVALUATE_EVERY, steps // LEAST_EVALUATIONS))
+    every = next(every for every in range(longest, 0, -1) if steps % every == 0)
     if name == "block":
         options = {"heads": 8, "head_width": 32}
         return ModelConfig(name=name, layer="self-attention", options=options, steps=steps, evaluate_every=every)

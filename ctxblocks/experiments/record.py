@@ -1,24 +1,17 @@
-"""`run.json`: what a run is, how far it is, and what it found."""
+"""The record of a reproduction: its content of `run.json`."""
 
-import json
-import platform
-from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import cattrs
 
-from ctxblocks.base.errors import ArgumentError
 from ctxblocks.experiments.claims import Claim
 from ctxblocks.experiments.presets import Configuration
-from ctxblocks.experiments.tasks import derive_seed
-from ctxblocks.runs.files import write_text
+from ctxblocks.runs.document import UNREADABLE, Kind, command_line, versions_of
+from ctxblocks.runs.seeds import derive_seed
 
-FILE = "run.json"
-FORMAT = 1
-"""Of the folder."""
-KIND = "reproduction"
+KIND = Kind("reproduction", 1)
 PACKAGES = ("ctxblocks", "torch", "numpy", "matplotlib", "pyarrow", "safetensors")
 
 
@@ -27,7 +20,7 @@ class FigureFiles:
     """A figure of a run.
 
     Attributes:
-        number: the paper's.
+        number: of the figure in the paper.
         caption: in full.
         files: picture as PNG and SVG, numbers and caption, relative to the run's folder.
     """
@@ -42,10 +35,10 @@ class Record:
     """A run, as `run.json` holds it.
 
     Attributes:
-        command: that makes the same run again.
+        command: the command line that makes the same run again.
         status: `running` until everything is written.
         configuration: all settings.
-        seeds: the run's, and those derived from it.
+        seeds: that of the run, and those derived from it.
         versions: of Python and of the packages that the numbers come from.
         claims: with verdicts, once the run is complete.
         figures: once the run is complete.
@@ -62,73 +55,43 @@ class Record:
     @classmethod
     def begin(cls, config: Configuration) -> "Record":
         """The record of a run that has just begun."""
-        versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
         return cls(
-            command=_command(config), status="running", configuration=config, seeds=_seeds(config), versions=versions
+            command=_command(config),
+            status="running",
+            configuration=config,
+            seeds=_seeds(config),
+            versions=versions_of(PACKAGES),
         )
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         """JSON's own types; every claim with its verdict in words."""
-        plain: dict[str, object] = {"format": FORMAT, "kind": KIND, **cattrs.unstructure(self)}
-        plain["claims"] = [{**cattrs.unstructure(claim), "verdict": claim.verdict} for claim in self.claims]
+        plain = KIND.document(cattrs.unstructure(self))
+        plain["claims"] = [
+            {"figure": claim.figure, **cattrs.unstructure(claim), "verdict": claim.verdict} for claim in self.claims
+        ]
         return plain
 
     def write(self, folder: Path) -> None:
         """Put `run.json` into the folder."""
-        write_text(folder / FILE, json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n")
+        KIND.write(folder, self.as_json())
 
 
 def read_record(folder: Path) -> Record:
-    """What `run.json` of the folder holds.
+    """The record of the run in a folder.
 
     Raises:
-        ArgumentError: it is not a reproduction's, or another version's.
+        ArgumentError: its `run.json` is not that of a reproduction, or of another version.
     """
-    path = folder / FILE
-    try:
-        plain = json.loads(path.read_text("utf-8"))
-        version = (plain["kind"], plain["format"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArgumentError(
-            f"{path}: is not that of a reproduction ({type(error).__name__}); give another folder with --out"
-        ) from error
-    if version != (KIND, FORMAT):
-        raise ArgumentError(
-            f"{path}: is a {version[0]} of format {version[1]}, needs a {KIND} of format {FORMAT}; "
-            f"give another folder with --out"
-        )
+    plain = KIND.read(folder)
     try:
         return cattrs.structure(plain, Record)
-    except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
-        raise ArgumentError(
-            f"{path}: is not that of a whole reproduction ({type(error).__name__}); give another folder with --out"
-        ) from error
-
-
-def check_folder(folder: Path, config: Configuration) -> None:
-    """Raise if the folder holds another run than the configuration's.
-
-    Raises:
-        ArgumentError: it does, or a `run.json` that cannot be read as one.
-    """
-    if not (folder / FILE).exists():
-        return
-    found = read_record(folder).configuration
-    if found == config:
-        return
-    differing = [
-        field.name for field in attrs.fields(Configuration) if getattr(found, field.name) != getattr(config, field.name)
-    ]
-    raise ArgumentError(
-        f"out: got {str(folder)!r}, which holds a run of another configuration (it differs in {', '.join(differing)}), "
-        f"needs a folder without a run, or with this very one to go on with; give another folder with --out"
-    )
+    except UNREADABLE as error:
+        raise KIND.broken(folder, error) from error
 
 
 def _command(config: Configuration) -> str:
-    figures = " ".join(map(str, config.figures))
     options = {"preset": config.preset, "seed": config.seed, "device": config.device, "dtype": config.dtype}
-    return " ".join(["ctxblocks reproduce", figures, *(f"--{name} {value}" for name, value in options.items())])
+    return command_line("reproduce", config.figures, options)
 
 
 def _seeds(config: Configuration) -> dict[str, int]:

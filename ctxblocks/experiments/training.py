@@ -6,17 +6,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ctxblocks.experiments.checkpoints import Training
+from ctxblocks.experiments.checkpoints import HISTORY, Training
 from ctxblocks.experiments.models import Model, build, predict, predict_updated
 from ctxblocks.experiments.presets import Configuration, ModelConfig
-from ctxblocks.experiments.tasks import derive_seed, linear_prompts
+from ctxblocks.experiments.tasks import linear_prompts
+from ctxblocks.registration.observers import Evaluation, Step
 from ctxblocks.registration.tasks import Prompts
-
-Report = Callable[[int], None]
+from ctxblocks.runs.jobs import Report
+from ctxblocks.runs.seeds import derive_seed
 
 
 def prompts_for(config: Configuration, tasks: int, *purpose: str | int) -> Prompts:
-    """The prompts of one purpose: the same ones every time it is asked for."""
+    """The prompts for one purpose; every call returns the same ones."""
     seed = derive_seed(config.seed, *purpose)
     return linear_prompts(tasks, config.examples, config.inputs, seed).to(config.device, config.torch_dtype)
 
@@ -32,21 +33,21 @@ def new_prompts(config: Configuration) -> Prompts:
 
 
 def half_square_loss(predictions: Tensor, targets: Tensor) -> Tensor:
-    """The batch's mean of `½ (ŷ − f(x_q))²`."""
+    """The mean of `½ (ŷ − f(x_q))²` over the batch."""
     return 0.5 * (predictions - targets).square().mean()
 
 
 def train(config: Configuration, model: ModelConfig, checkpoint: Path, report: Report) -> Training:
-    """Train a model, from its last checkpoint if there is one, and leave a checkpoint at every evaluation.
+    """Train a model, from its last checkpoint if there is one, and write a checkpoint at every evaluation.
 
-    Step `t` draws its prompts from a seed made of the run's seed and `t` alone, so that a training which was cut short
-    ends in the same numbers as one that was not.
+    Step `t` draws its prompts from a seed that is derived from the run's seed and `t` alone, so that an interrupted training
+    ends in the same numbers as an uninterrupted one.
 
     Args:
         config: of the run.
-        model: what to train.
-        checkpoint: where its checkpoints stand.
-        report: told every step that has been taken.
+        model: to be trained.
+        checkpoint: the file of its checkpoints.
+        report: called with a `Step` after every step, and with an `Evaluation` after every evaluation.
     """
     built = build(config, model)
     training = Training(built, torch.optim.Adam(built.parameters(), lr=config.learning_rate), [])
@@ -54,20 +55,21 @@ def train(config: Configuration, model: ModelConfig, checkpoint: Path, report: R
     if checkpoint.exists():
         training.load(checkpoint)
     else:
-        _evaluate(training, validation, 0, float("nan"))
+        report(_evaluate(model, training, validation, 0, float("nan")))
     losses: list[Tensor] = []
     for step in range(training.step + 1, model.steps + 1):
         losses.append(_step(training, prompts_for(config, config.batch, "training", step)))
         if step % model.evaluate_every == 0 or step == model.steps:
-            _evaluate(training, validation, step, torch.stack(losses).double().mean().item())
+            evaluation = _evaluate(model, training, validation, step, torch.stack(losses).double().mean().item())
             training.save(checkpoint)
             losses.clear()
-        report(step)
+            report(evaluation)
+        report(Step(model.name, step, model.steps))
     return training
 
 
 def _step(training: Training, prompts: Prompts) -> Tensor:
-    """One step of Adam; the loss before it."""
+    """Take one step of Adam and return the loss before it."""
     training.optimizer.zero_grad()
     loss = half_square_loss(predict(training.model, prompts), prompts.target)
     loss.backward()
@@ -75,13 +77,14 @@ def _step(training: Training, prompts: Prompts) -> Tensor:
     return loss.detach()
 
 
-def _evaluate(training: Training, prompts: Prompts, step: int, training_loss: float) -> None:
+def _evaluate(model: ModelConfig, training: Training, prompts: Prompts, step: int, training_loss: float) -> Evaluation:
     """Add both validation losses to the history, their means taken in float64."""
-    losses = [validation_loss(run, training.model, prompts) for run in (predict, predict_updated)]
-    training.history.append((float(step), training_loss, *losses))
+    losses = [training_loss, *(validation_loss(run, training.model, prompts) for run in (predict, predict_updated))]
+    training.history.append((float(step), *losses))
+    return Evaluation(model.name, step, dict(zip(HISTORY[1:], losses, strict=True)))
 
 
 @torch.no_grad()
 def validation_loss(run: Callable[[Model, Prompts], Tensor], model: Model, prompts: Prompts) -> float:
-    """The mean loss of one way to predict."""
+    """The mean loss of one way of predicting."""
     return half_square_loss(run(model, prompts).double(), prompts.target.double()).item()

@@ -1,1 +1,1 @@
-"""What plugins announce, how they are found and loaded, and what clashes."""
+"""What plugins provide, how they are found and loaded, and conflicts between them."""

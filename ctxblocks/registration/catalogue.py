@@ -1,4 +1,4 @@
-"""What plugins provide beside layers, by name."""
+"""What plugins provide in addition to layers, by name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +9,18 @@ from ctxblocks.registration.families import FamilySpec
 from ctxblocks.registration.observers import ObserverSpec
 from ctxblocks.registration.plugins import Offers, Plugin, offers, only_offer, only_offers
 from ctxblocks.registration.probes import Probe
+from ctxblocks.registration.sections import SectionSpec
 from ctxblocks.registration.tasks import TaskSpec
 
 
 class Catalogue:
-    """Families of language models, probes, task classes and observers, from the plugins that loaded."""
+    """Families of language models, probes, task classes, observers and sections, from the plugins that loaded."""
 
     def __init__(self) -> None:
         self._plugins: dict[str, Plugin] = {}
 
     def family(self, model_type: str) -> FamilySpec | None:
-        """The family of a model type such as `"llama"`, None where nobody provides one.
+        """The family of a model type such as `"llama"`, or None if no plugin provides one.
 
         Raises:
             PluginError: two plugins provide it.
@@ -36,11 +37,11 @@ class Catalogue:
         """The probe of that name.
 
         Raises:
-            ArgumentError: nobody provides it; the message lists known names.
+            ArgumentError: no plugin provides it; the message lists known names.
             PluginError: two plugins provide it.
         """
-        found: Probe = self._named("probe", name)
-        return found
+        probe: Probe = self._named("probe", name)
+        return probe
 
     @property
     def probes(self) -> Mapping[str, Probe]:
@@ -51,11 +52,11 @@ class Catalogue:
         """The task class of that name.
 
         Raises:
-            ArgumentError: nobody provides it; the message lists known names.
+            ArgumentError: no plugin provides it; the message lists known names.
             PluginError: two plugins provide it.
         """
-        found: TaskSpec = self._named("task", name)
-        return found
+        task: TaskSpec = self._named("task", name)
+        return task
 
     @property
     def tasks(self) -> Mapping[str, TaskSpec]:
@@ -66,16 +67,31 @@ class Catalogue:
         """The observer of that name.
 
         Raises:
-            ArgumentError: nobody provides it; the message lists known names.
+            ArgumentError: no plugin provides it; the message lists known names.
             PluginError: two plugins provide it.
         """
-        found: ObserverSpec = self._named("observer", name)
-        return found
+        observer: ObserverSpec = self._named("observer", name)
+        return observer
 
     @property
     def observers(self) -> Mapping[str, ObserverSpec]:
         """Every observer that exactly one plugin provides, by name, sorted and read-only."""
         return only_offers(self._by_name("observer"))
+
+    def section(self, kind: str) -> SectionSpec:
+        """The section of that kind of run.
+
+        Raises:
+            ArgumentError: no plugin provides it; the message lists known kinds.
+            PluginError: two plugins provide it.
+        """
+        section: SectionSpec = self._named("section", kind)
+        return section
+
+    @property
+    def sections(self) -> Mapping[str, SectionSpec]:
+        """The section of every kind of run that exactly one plugin provides, by kind, sorted and read-only."""
+        return only_offers(self._by_name("section"))
 
     def _families(self) -> Offers:
         return offers(self._plugins, "families", lambda spec: spec.models)
@@ -84,10 +100,10 @@ class Catalogue:
         return offers(self._plugins, f"{kind}s", lambda spec: (spec.name,))
 
     def _named(self, kind: str, name: str) -> Any:
-        """The one probe, task or observer of that name."""
+        """The only probe, task, observer or section of that name."""
         offered = self._by_name(kind)
-        found = only_offer(f"{kind} {name!r}", offered.get(name, []))
-        if found is None:
+        spec = only_offer(f"{kind} {name!r}", offered.get(name, []))
+        if spec is None:
             known = only_offers(offered)
             raise ArgumentError(f"{kind}: got {name!r}, needs one of {listed(known)}{closest(name, known)}")
-        return found
+        return spec

@@ -1,4 +1,4 @@
-"""How a model library wires its blocks, as data: where the mixer is, what reads what, and what bypasses the network."""
+"""How a model library wires its blocks, as data: the mixer, the network with its input projections, and the residual stream."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +16,7 @@ WIRINGS = {
     "mixer-only": "out = h + mix(N h)",
     "network-only": "out = h + network(N h)",
 }
-"""Every wiring by its name; `h` is what enters a layer, `N` any norm, or none."""
+"""Every wiring by its name; `h` is the input of a layer, `N` any norm, or none."""
 
 
 def _paths(paths: Iterable[str]) -> tuple[str, ...]:
@@ -29,18 +29,20 @@ class BlockSpec:
 
     Attributes:
         wiring: a key of `WIRINGS`.
-        mixer: the module that reads other tokens, such as `"self_attn"`; "" where there is none.
-        projection: the mixer's output projection, the second site; "" where it has none.
+        mixer: the module that mixes tokens, such as `"self_attn"`; "" where there is none.
+        projection: the output projection of the mixer, the second site; "" where it has none.
         network: the module whose first argument is `z`; "" where there is none.
-        readers: what maps `z` linearly: modules with a `weight`, or parameters that hold the experts of a mixture.
+        readers: the input projections, which map `z` linearly: modules with a `weight`, or parameters that hold the experts
+            of a mixture.
         last: the last dense layers of the network, of the same kinds.
-        bypass: the module whose first argument is `r`; "" where `r` is `z` itself.
-        branch: the norm that the network's output goes through before it is added; "" where there is none.
-        inner: the module whose output takes the shift, inside the last norm of `"post-norm"`; "" is the layer's output.
+        bypass: the module whose first argument is the residual stream `r`; "" where `r` is `z` itself.
+        branch: the norm of the network's output, before it is added; "" where there is none.
+        inner: the module to whose output the bias shift is added, inside the last norm of `"post-norm"`; "" for the output
+            of the layer.
         scale: an attribute of the layer that multiplies both branches, such as `"residual_multiplier"`.
         gain: an attribute of the layer that multiplies `r` where the network's output is added, one number or one for
             each channel; "" where `r` is added as it is.
-        source: the module that puts out `z`, where more than one module of the layer is given it; "" where only `network` is.
+        source: the module whose output is `z`, where `z` is the input of more modules than `network`; "" otherwise.
     """
 
     wiring: str = attrs.field()
@@ -69,13 +71,13 @@ class BlockSpec:
 
 @attrs.frozen(kw_only=True)
 class FamilySpec:
-    """Models that are wired alike, as a plugin announces them from its `ctxblocks_families` hook.
+    """Models with the same wiring, as a plugin announces them from its `ctxblocks_families` hook.
 
     Attributes:
         name: of the family, in lower case with hyphens.
-        models: the model types that it covers, such as `"llama"`; each belongs to one family.
+        models: the model types of the family, such as `"llama"`; each belongs to one family.
         layers: path of the list of layers in the model, such as `"model.layers"`.
-        blocks: the kinds of layers that occur, the more particular first: a layer is of the first whose paths it has.
+        blocks: the kinds of layers that occur, more specific ones first: a layer is of the first kind whose paths it has.
     """
 
     name: str

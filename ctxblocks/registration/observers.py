@@ -1,4 +1,4 @@
-"""Observers: told of a run while it goes on, such as a dashboard."""
+"""Observers: notified of the events of a run, such as a dashboard."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,19 +11,43 @@ from ctxblocks.registration.specs import check_name
 
 
 class Observer:
-    """Told what happens in a run; every method does nothing until a subclass overrides it."""
+    """Notified of what happens in a run, while it happens; every method does nothing until a subclass overrides it."""
 
     def start(self, configuration: Mapping[str, Any]) -> None:
         """A run begins, with these settings, in JSON's own types."""
 
+    def step(self, model: str, step: int, steps: int) -> None:
+        """A model has taken training step `step` of `steps`."""
+
+    def evaluation(self, model: str, step: int, losses: Mapping[str, float]) -> None:
+        """A model has been evaluated after `step` training steps: losses by name; NaN where there is none yet."""
+
     def row(self, row: Mapping[str, Any]) -> None:
-        """A measurement has landed: a row of the run's table."""
+        """A measurement is complete: a row of the run's table."""
 
     def figure(self, name: str, png: bytes) -> None:
         """A figure has been drawn."""
 
     def end(self, status: str) -> None:
-        """The run is `"over"`, or has `"failed"`, if it broke off."""
+        """The run has ended: `"over"`, or `"failed"` after an error."""
+
+
+@attrs.frozen
+class Step:
+    """A training step, see `Observer.step`; it travels from the process that trains to the one with the observers."""
+
+    model: str
+    step: int
+    steps: int
+
+
+@attrs.frozen
+class Evaluation:
+    """An evaluation, see `Observer.evaluation`; it travels as a `Step` does."""
+
+    model: str
+    step: int
+    losses: Mapping[str, float]
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +55,7 @@ class ObserverSpec:
     """An observer as a plugin announces it from its `ctxblocks_observers` hook.
 
     Attributes:
-        name: how users call it, in lower case with hyphens.
+        name: how users refer to it, in lower case with hyphens.
         summary: one line.
         open: `open(folder)` returns an `Observer` of the run in that folder.
     """
@@ -45,9 +69,18 @@ class ObserverSpec:
         check_name("ObserverSpec", value, "tensorboard")
 
 
+def notify(observers: Sequence[Observer], event: object) -> None:
+    """Pass a training step or an evaluation on to observers; other objects are ignored."""
+    for observer in observers:
+        if isinstance(event, Step):
+            observer.step(event.model, event.step, event.steps)
+        elif isinstance(event, Evaluation):
+            observer.evaluation(event.model, event.step, event.losses)
+
+
 @contextlib.contextmanager
 def watched(observers: Sequence[Observer], configuration: Mapping[str, Any]) -> Iterator[Sequence[Observer]]:
-    """A run that observers are told the beginning and the end of, however it ends."""
+    """A context in which a run takes place: observers are notified of its start, and of its end however it ends."""
     for observer in observers:
         observer.start(configuration)
     status = "failed"

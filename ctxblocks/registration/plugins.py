@@ -1,4 +1,4 @@
-"""Plugins one at a time: finding what is installed, importing it, and reading its hooks."""
+"""Single plugins: finding those that are installed, importing one, and reading its hooks."""
 
 import importlib.metadata
 import inspect
@@ -12,9 +12,11 @@ import pluggy
 from ctxblocks.base.errors import PluginError
 from ctxblocks.base.messages import closest, listed
 from ctxblocks.registration import hooks as _hookspecs
+from ctxblocks.registration.commands import GROUP, CommandSpec
 from ctxblocks.registration.families import FamilySpec
 from ctxblocks.registration.observers import ObserverSpec
 from ctxblocks.registration.probes import Probe
+from ctxblocks.registration.sections import SectionSpec
 from ctxblocks.registration.specs import PROJECT, LayerSpec, Traits
 from ctxblocks.registration.tasks import TaskSpec
 
@@ -34,6 +36,8 @@ class Plugin:
     probes: tuple[Probe, ...] = ()
     tasks: tuple[TaskSpec, ...] = ()
     observers: tuple[ObserverSpec, ...] = ()
+    sections: tuple[SectionSpec, ...] = ()
+    commands: tuple[CommandSpec, ...] = ()
 
 
 Offers = dict[str, list[tuple[str, Any]]]
@@ -43,35 +47,43 @@ KINDS: Mapping[str, tuple[type[Any], str]] = {
     "probes": (Probe, "ctxblocks.Probe(name=…, summary=…, measure=…)"),
     "tasks": (TaskSpec, "ctxblocks.TaskSpec(name=…, summary=…, config=…, sample=…, baselines=…)"),
     "observers": (ObserverSpec, "ctxblocks.ObserverSpec(name=…, summary=…, open=…)"),
+    "sections": (SectionSpec, "ctxblocks.SectionSpec(kind=…, summary=…, read=…)"),
+    "commands": (CommandSpec, "ctxblocks.CommandSpec(name=…, summary=…, function=…)"),
 }
-"""What the hook of each kind, `ctxblocks_<kind>`, returns a list of, and how that is built."""
-SINGULAR = {"layers": "layer", "families": "family", "probes": "probe", "tasks": "task", "observers": "observer"}
+"""The class of the objects that the hook of each kind, `ctxblocks_<kind>`, returns, and how one is built."""
+SINGULAR = {kind: kind.removesuffix("s") for kind in KINDS} | {"families": "family"}
 
 
-def installed() -> dict[str, list[importlib.metadata.EntryPoint]]:
-    """Every entry point of the group, by `distribution:entry-point`; two under one name are a fault."""
-    found: dict[str, list[importlib.metadata.EntryPoint]] = {}
-    for entry in importlib.metadata.entry_points(group=PROJECT):
+def installed(group: str = PROJECT) -> dict[str, list[importlib.metadata.EntryPoint]]:
+    """Every entry point of a group, by `distribution:entry-point`; two under one name are an error of that plugin."""
+    entries: dict[str, list[importlib.metadata.EntryPoint]] = {}
+    for entry in importlib.metadata.entry_points(group=group):
         distribution = entry.dist.name if entry.dist is not None else "unknown"
-        found.setdefault(f"{distribution}:{entry.name}", []).append(entry)
-    return dict(sorted(found.items()))
+        entries.setdefault(f"{distribution}:{entry.name}", []).append(entry)
+    return dict(sorted(entries.items()))
 
 
 def load(name: str, entries: list[importlib.metadata.EntryPoint]) -> Plugin:
-    """Import an installed plugin and read its hooks; whatever its import raises passes through."""
+    """Import an installed plugin and read its hooks; errors of its import propagate."""
     if len(entries) > 1:
         raise PluginError(
             f"plugin {name!r}: its distribution announces this entry point {len(entries)} times "
             f"({', '.join(entry.value for entry in entries)}), needs one; give each a name of its own"
         )
-    return read(name, entries[0].load())
+    plugin = read(name, entries[0].load())
+    if plugin.commands and entries[0].group != GROUP:
+        raise PluginError(
+            f"plugin {name!r}: provides commands, and is announced in the group {PROJECT!r}; move its hook ctxblocks_commands "
+            f"into a light module, and announce that in the group {GROUP!r}"
+        )
+    return plugin
 
 
 def read(name: str, source: object) -> Plugin:
     """Check the hooks of one plugin and call them, without touching any other.
 
     Raises:
-        PluginError: a hook is unknown, unmarked or takes arguments, or returned something else than it should.
+        PluginError: a hook is unknown, unmarked or takes arguments, or returned something of the wrong type.
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(_hookspecs)
@@ -81,45 +93,45 @@ def read(name: str, source: object) -> Plugin:
         raise PluginError(f"plugin {name!r}: {' '.join(str(error).split())}; hooks take no argument") from error
     callers = manager.get_hookcallers(source) or []
     _check_hooks(name, source, callers)
-    found = {kind: _read_hook(name, kind, getattr(manager.hook, PREFIX + kind)) for kind in KINDS}
-    for spec in found["layers"]:
+    specs = {kind: _read_hook(name, kind, getattr(manager.hook, PREFIX + kind)) for kind in KINDS}
+    for spec in specs["layers"]:
         _check_claims(name, spec)
-    return Plugin(name, source, **found)
+    return Plugin(name, source, **specs)
 
 
 def offers(plugins: Mapping[str, Plugin], kind: str, names: Callable[[Any], Collection[str]]) -> Offers:
-    """Who provides what of one kind: `(plugin, spec)` pairs by each of the spec's names, all sorted."""
+    """The specs of one kind with their providers: `(plugin, spec)` pairs by each name of the spec, all sorted."""
     pairs = [
         (name, plugin.name, spec)
         for _, plugin in sorted(plugins.items())
         for spec in getattr(plugin, kind)
         for name in names(spec)
     ]
-    found: Offers = {}
+    by_name: Offers = {}
     for name, provider, spec in sorted(pairs, key=lambda pair: pair[0]):
-        found.setdefault(name, []).append((provider, spec))
-    return found
+        by_name.setdefault(name, []).append((provider, spec))
+    return by_name
 
 
-def only_offer(what: str, found: list[tuple[str, Any]]) -> Any:
-    """The one spec that there is, None where there is none.
+def only_offer(what: str, offered: list[tuple[str, Any]]) -> Any:
+    """The only spec, or None where there is none.
 
     Raises:
         PluginError: two plugins provide it.
     """
-    if len(found) > 1:
-        names = " and ".join(repr(plugin) for plugin, _ in found)
+    if len(offered) > 1:
+        names = " and ".join(repr(plugin) for plugin, _ in offered)
         raise PluginError(f"{what}: the plugins {names} both provide it; leave one out with {BLOCK}")
-    return found[0][1] if found else None
+    return offered[0][1] if offered else None
 
 
-def only_offers(found: Offers) -> Mapping[str, Any]:
+def only_offers(by_name: Offers) -> Mapping[str, Any]:
     """The specs of all names that exactly one plugin provides, read-only."""
-    return MappingProxyType({name: pairs[0][1] for name, pairs in found.items() if len(pairs) == 1})
+    return MappingProxyType({name: pairs[0][1] for name, pairs in by_name.items() if len(pairs) == 1})
 
 
 def blocked(block: str, known: Collection[str]) -> tuple[str, ...]:
-    """The installed plugins that a list such as `my-package:ema, rnn` names, each in full or by its entry point."""
+    """The installed plugins named by a list such as `my-package:ema, rnn`, each in full or by its entry point."""
     chosen: set[str] = set()
     for asked in filter(None, (part.strip() for part in block.split(","))):
         matches = {name for name in known if asked in (name, entry_point(name))}
@@ -132,21 +144,21 @@ def blocked(block: str, known: Collection[str]) -> tuple[str, ...]:
 
 
 def bears(plugin: str, layer: str) -> bool:
-    """Whether a layer's name is, or holds as whole words, the name of the plugin's entry point."""
+    """Whether the name of the plugin's entry point is the layer's name, or whole words of it."""
     entry = entry_point(plugin).lower().replace("_", "-")
     return f"-{entry}-" in f"-{layer}-"
 
 
 def entry_point(plugin: str) -> str:
-    """`ema` of `my-package:ema`."""
+    """The name of the entry point: `ema` of `my-package:ema`."""
     return plugin.rpartition(":")[2]
 
 
 def _check_hooks(name: str, source: object, callers: list[pluggy.HookCaller]) -> None:
-    """Refuse hooks of unknown names, functions that look like hooks and lack the marker, and plugins without a hook."""
+    """Refuse hooks with unknown names, functions that are named like hooks without the marker, and plugins without a hook."""
     marked = {caller.name for caller in callers}
     for caller in callers:
-        if not caller.has_spec() and not all(found.optionalhook for found in caller.get_hookimpls()):
+        if not caller.has_spec() and not all(hook.optionalhook for hook in caller.get_hookimpls()):
             raise PluginError(
                 f"plugin {name!r}: got a hook named {caller.name!r}, needs one of {', '.join(HOOKS)}"
                 f"{closest(caller.name, HOOKS)}"
@@ -165,11 +177,11 @@ def _check_hooks(name: str, source: object, callers: list[pluggy.HookCaller]) ->
 
 
 def _read_hook(name: str, kind: str, caller: pluggy.HookCaller) -> tuple[Any, ...]:
-    """Call one hook of a plugin, if it has it, and refuse what is not a list (or tuple) of its value objects."""
+    """Call one hook of a plugin, if it has it, and refuse results other than a list (or tuple) of its value objects."""
     wanted, how = KINDS[kind]
     specs: list[Any] = []
-    for found in caller.get_hookimpls():
-        result = found.function()
+    for hook in caller.get_hookimpls():
+        result = hook.function()
         if not isinstance(result, list | tuple):
             raise PluginError(
                 f"plugin {name!r}: its hook {PREFIX}{kind} returned {result!r}, needs a list of {wanted.__name__}"
@@ -194,7 +206,7 @@ def _check_unique(name: str, what: str, provided: list[str]) -> None:
 
 
 def _check_claims(name: str, spec: LayerSpec) -> None:
-    """Refuse examples of another class than the configuration's, and claims that are not `Traits`."""
+    """Refuse examples that are not of the configuration class, and claims that are not `Traits`."""
     for example in spec.examples:
         if not isinstance(example, spec.config):
             raise PluginError(

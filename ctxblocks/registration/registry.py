@@ -1,4 +1,4 @@
-"""The registry: which layers there are, who provides them, and what went wrong with the rest."""
+"""The registry: all layers, the plugins that provide them, and the plugins that failed."""
 
 import os
 import threading
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ctxblocks.base.errors import PluginError, UnknownLayerError
 from ctxblocks.base.messages import closest, describe, listed
 from ctxblocks.registration.catalogue import Catalogue
+from ctxblocks.registration.commands import GROUP
 from ctxblocks.registration.plugins import BLOCK, Offers, bears, blocked, installed, load, offers, only_offers, read
 from ctxblocks.registration.specs import LayerSpec, check_options
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 class Registry(Catalogue):
     """Layers by name, from plugins that are installed or registered by hand.
 
-    A plugin that fails stands in `failures` with its cause, and a layer name that two installed plugins provide stands
-    in `clashes`; all else works on. Everybody shares the one that `ctxblocks.registry()` returns.
+    A plugin that fails is listed in `failures` with its cause, and a layer name that two installed plugins provide is listed
+    in `clashes`; all others work. `ctxblocks.registry()` returns the one that a process shares.
     """
 
     def __init__(self) -> None:
@@ -37,13 +38,13 @@ class Registry(Catalogue):
     def providers(self) -> Mapping[str, str]:
         """The plugin of every layer in `layers`, by the layer's name."""
         offers = self._offers()
-        return MappingProxyType({name: found[0][0] for name, found in offers.items() if len(found) == 1})
+        return MappingProxyType({name: pairs[0][0] for name, pairs in offers.items() if len(pairs) == 1})
 
     @property
     def clashes(self) -> Mapping[str, tuple[str, ...]]:
-        """The plugins that provide one and the same layer name, by that name."""
+        """The plugins that provide the same layer name, by that name."""
         offers = self._offers()
-        return MappingProxyType({name: tuple(p for p, _ in found) for name, found in offers.items() if len(found) > 1})
+        return MappingProxyType({name: tuple(p for p, _ in pairs) for name, pairs in offers.items() if len(pairs) > 1})
 
     @property
     def plugins(self) -> Mapping[str, object]:
@@ -52,7 +53,7 @@ class Registry(Catalogue):
 
     @property
     def failures(self) -> Mapping[str, BaseException]:
-        """The installed plugins that did not load, by name: what their import or their hooks raised."""
+        """The installed plugins that did not load, by name, with the error of their import or their hooks."""
         return MappingProxyType(self._failures)
 
     @property
@@ -66,27 +67,27 @@ class Registry(Catalogue):
         Raises:
             PluginError: `block` names a plugin that is not installed.
         """
-        found = installed()
-        self._blocked = blocked(block, tuple(found))
-        for name in [name for name in found if name not in self._blocked]:
+        entries = installed()
+        self._blocked = blocked(block, tuple(sorted({*entries, *installed(GROUP)})))
+        for name in [name for name in entries if name not in self._blocked]:
             try:
-                self._plugins[name] = load(name, found[name])
-            except (Exception, SystemExit) as error:  # kept with its cause: one plugin must not take the others along
+                self._plugins[name] = load(name, entries[name])
+            except (Exception, SystemExit) as error:  # kept with its cause: one plugin must not break the others
                 self._failures[name] = error
 
     def register(self, plugin: object, name: str | None = None) -> str:
         """Add a plugin that is not installed, for this process: a module, or any object with hooks.
 
         Args:
-            plugin: what holds the functions marked with `ctxblocks.hookimpl`.
-            name: the plugin's; by default its `__name__` or that of its class.
+            plugin: holds the functions marked with `ctxblocks.hookimpl`.
+            name: of the plugin; by default its `__name__` or that of its class.
 
         Returns:
             The plugin's name.
 
         Raises:
-            PluginError: the name is taken, a hook is not right or raised, or another plugin provides one of its
-                layers. The registry is then as it was.
+            PluginError: the name is taken, a hook is wrong or raised, or another plugin provides one of its layers. The
+                registry is then unchanged.
         """
         if name is None:
             name = str(getattr(plugin, "__name__", type(plugin).__qualname__))
@@ -108,7 +109,7 @@ class Registry(Catalogue):
         return name
 
     def unregister(self, plugin: object) -> None:
-        """Take a plugin out again, by its name or by the object that was registered.
+        """Remove a plugin, by its name or by the object that was registered.
 
         Raises:
             PluginError: no such plugin is loaded.
@@ -125,15 +126,15 @@ class Registry(Catalogue):
         """The layer of that name.
 
         Raises:
-            UnknownLayerError: nobody provides it; the message lists known names and failed plugins.
-            PluginError: two plugins provide it, or the plugin that bears its name failed, with that as the cause.
+            UnknownLayerError: no plugin provides it; the message lists known names and failed plugins.
+            PluginError: two plugins provide it, or the plugin of its name failed, whose error is then the cause.
         """
-        found = self._offers().get(name, [])
-        if len(found) == 1:
-            spec: LayerSpec = found[0][1]
+        offered = self._offers().get(name, [])
+        if len(offered) == 1:
+            spec: LayerSpec = offered[0][1]
             return spec
-        if found:
-            raise PluginError(_clash(name, tuple(plugin for plugin, _ in found)))
+        if offered:
+            raise PluginError(_clash(name, tuple(plugin for plugin, _ in offered)))
         for plugin, error in self._failures.items():
             if bears(plugin, name):
                 raise PluginError(
@@ -158,7 +159,7 @@ class Registry(Catalogue):
         return layer
 
     def _offers(self) -> Offers:
-        """Who provides which layer: `(plugin, spec)` pairs by layer name, both sorted."""
+        """All layers with their providers: `(plugin, spec)` pairs by layer name, both sorted."""
         return offers(self._plugins, "layers", lambda spec: (spec.name,))
 
 
@@ -171,8 +172,8 @@ def registry() -> Registry:
     """The registry of this process; the first call loads every installed plugin.
 
     Raises:
-        PluginError: `CTXBLOCKS_BLOCK` names a plugin that is not installed, or a plugin asks for the registry while
-            it is being imported.
+        PluginError: `CTXBLOCKS_BLOCK` names a plugin that is not installed, or a plugin calls this while it is being
+            imported.
     """
     global _shared, _loading
     with _lock:
@@ -192,15 +193,15 @@ def registry() -> Registry:
 
 
 def create(name: str, /, **options: Any) -> "ContextualLayer":
-    """Build a layer by its name: the configuration from the keywords, then the layer.
+    """Build a layer by its name: first its configuration from the keywords, then the layer.
 
     Args:
         name: one of `registry().layers`.
         options: the fields of the layer's configuration, `width` at least.
 
     Raises:
-        UnknownLayerError: nobody provides the layer.
-        ArgumentError: an option is unknown or missing; what the configuration itself refuses passes through.
+        UnknownLayerError: no plugin provides the layer.
+        ArgumentError: an option is unknown or missing; errors of the configuration itself propagate.
         PluginError: the plugin failed, or two plugins provide the name.
     """
     return registry().create(name, **options)

@@ -1,4 +1,4 @@
-"""What a command or a call asks for by name: a device, layers."""
+"""Devices and layers that are requested by name."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from ctxblocks.registration.specs import LayerSpec
 
 
 def device_of(name: str) -> torch.device:
-    """The device asked for, `auto` being a GPU where there is one.
+    """The device of a name; `auto` is a GPU where there is one.
 
     Raises:
         DeviceError: an unknown name, or `cuda` without a GPU.
@@ -26,11 +26,11 @@ def device_of(name: str) -> torch.device:
 
 
 def specs_of(layers: Sequence[str] | None) -> list[LayerSpec]:
-    """The layers named, or all that are registered.
+    """The named layers, or all registered ones.
 
     Raises:
         UnknownLayerError: a layer is not registered.
-        PluginError: all are asked for and a plugin failed, or two provide one name.
+        PluginError: all are requested, and a plugin failed or two plugins provide one name.
     """
     known = registry()
     if layers is not None:
@@ -39,6 +39,6 @@ def specs_of(layers: Sequence[str] | None) -> list[LayerSpec]:
     broken += [f"layer {name!r} is provided by {listed(plugins)}" for name, plugins in known.clashes.items()]
     if broken:
         raise PluginError(
-            f"layers: all are asked for, and {'; '.join(broken)}; mend that, or name layers: {listed(known.layers)}"
+            f"layers: all are requested, and {'; '.join(broken)}; repair that, or name layers: {listed(known.layers)}"
         )
     return list(known.layers.values())

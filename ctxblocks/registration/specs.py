@@ -1,4 +1,4 @@
-"""Value objects that plugins return, and the markers of their hooks."""
+"""The markers of hooks, and the specification of a layer."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,12 +25,12 @@ def check_name(kind: str, name: str, example: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class Traits:
-    """Claims about a layer; each switches on a test of the conformance suite.
+    """Claims about a layer; each one enables a test of the conformance suite.
 
     Attributes:
         permutation_invariant: no permutation of the context changes the output.
-        additive: `δ(C₁C₂) = δ(C₁) + δ(C₂)`, the context vectors of two segments add up.
-        windowed: `w`: the output depends on the last `w` context tokens only; None claims nothing.
+        additive: `δ(C₁C₂) = δ(C₁) + δ(C₂)`: the context vectors of two segments add up.
+        windowed: a number `w`: the output depends on the last `w` context tokens only; None makes no claim.
         positional: some permutation of some context changes the output.
     """
 
@@ -57,16 +57,16 @@ class LayerSpec:
     """A layer as a plugin announces it from its `ctxblocks_layers` hook.
 
     Attributes:
-        name: how users call it, in lower case with hyphens.
+        name: how users refer to it, in lower case with hyphens.
         summary: one line.
         config: a frozen attrs class with at least `width`; every other field has a default.
         build: `build(config)` returns the `ContextualLayer`, in the default dtype.
-        examples: the configurations that the conformance suite tries; by default one of width 4.
-        traits: `traits(config)`, the claims that hold for that configuration; by default none.
+        examples: the configurations that the conformance suite tests; by default one of width 4.
+        traits: `traits(config)` returns the claims that hold for that configuration; by default none.
         reference: `reference(layer)` returns another library's implementation of `layer.sequence` with the same weights,
-            a function of tokens `(batch, n, d)`, for `ctxblocks bench` to set beside it; None where there is none.
+            a function of tokens `(batch, n, d)`, with which `ctxblocks bench` compares it; None where there is none.
             It imports that library itself, and its ImportError is reported as "not installed".
-        benchmarks: what `ctxblocks bench` measures: options of `config` beside the width, one set for each variant.
+        benchmarks: the variants that `ctxblocks bench` measures: for each, the options of `config` other than the width.
     """
 
     name: str = attrs.field()

@@ -1,4 +1,4 @@
-"""Task classes: functions that are learned from the examples in a prompt, and what statistics makes of the same examples."""
+"""Task classes: functions that are learned from the examples in a prompt, and statistical baselines on the same examples."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,11 +29,11 @@ class Prompts(NamedTuple):
     target: "Tensor"
 
     def to(self, device: str, dtype: "torch.dtype") -> "Prompts":
-        """The same prompts elsewhere."""
+        """The same prompts on another device and in another dtype."""
         return Prompts(*(tensor.to(device, dtype) for tensor in self))
 
     def other_contexts(self) -> "Prompts":
-        """Every query with the context of the task before it, the control of a wrong task."""
+        """Every query with the context of the preceding task: the control of a wrong task."""
         return Prompts(self.query, self.context.roll(1, dims=0), self.target)
 
 
@@ -46,11 +46,11 @@ class TaskSpec:
     """A class of functions as a plugin announces it from its `ctxblocks_tasks` hook.
 
     Attributes:
-        name: how users call it, in lower case with hyphens.
-        summary: one line, with the draw.
+        name: how users refer to it, in lower case with hyphens.
+        summary: one line, with the distribution.
         config: a frozen attrs class whose fields all have defaults, among them `inputs` (d) and `examples`.
         sample: `sample(config, tasks, seed)` draws `Prompts` in float64 on the CPU; the same seed gives the same prompts.
-        baselines: `baselines(config)`, predictors by name, the ones that say most about this class first.
+        baselines: `baselines(config)` returns predictors by name, the most relevant ones for this class first.
     """
 
     name: str = attrs.field()

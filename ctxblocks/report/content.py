@@ -1,38 +1,27 @@
-"""What stands on a page of results, whatever kind of run it came from."""
-
-import math
-from typing import NamedTuple
+"""The content of a page of results, whatever kind of run it comes from."""
 
 import attrs
 
-from ctxblocks.runs.figure import Figure
+from ctxblocks.runs.claims import Claim
+from ctxblocks.runs.figure import Curve as Curve
+from ctxblocks.runs.figure import Figure as Figure
+from ctxblocks.runs.figure import Panel as Panel
+from ctxblocks.runs.statistics import Mean as Mean
 
-
-class Measured(NamedTuple):
-    """A number with its standard error; NaN where there is none."""
-
-    value: float
-    error: float = math.nan
-
-    def __str__(self) -> str:
-        """`value ± error`, three digits and one."""
-        if not math.isfinite(self.value):
-            return "–"
-        return f"{self.value:.3g} ± {self.error:.1g}" if math.isfinite(self.error) else f"{self.value:.3g}"
-
-
-Cell = str | int | Measured | None
+Statement = Claim
+Cell = str | int | Mean | None
+"""A cell of a table; None is empty."""
 
 
 @attrs.frozen(kw_only=True)
 class Table:
-    """A table that readers can sort.
+    """A table that can be sorted by its columns.
 
     Attributes:
-        title: above it.
+        title: above the table.
         note: what its columns mean.
         heads: of the columns.
-        rows: one cell for every head; None is empty.
+        rows: with one cell for every head.
     """
 
     title: str
@@ -42,44 +31,21 @@ class Table:
 
 
 @attrs.frozen(kw_only=True)
-class Statement:
-    """A claim and its verdict.
-
-    Attributes:
-        about: a figure or a task.
-        statement: the claim.
-        criterion: when it counts as true.
-        measured: the numbers.
-        holds: the verdict; None where it cannot be told.
-    """
-
-    about: str
-    statement: str
-    criterion: str
-    measured: str
-    holds: bool | None
-
-    @property
-    def verdict(self) -> str:
-        """In words."""
-        return {True: "holds", False: "does not hold", None: "cannot be told"}[self.holds]
-
-
-@attrs.frozen(kw_only=True)
 class Section:
     """One run.
 
     Attributes:
-        title: what it is.
+        title: of the run.
         lead: its result in a few sentences.
-        command: that makes the same run again.
-        missing: what an unfinished run lacks; empty for a complete one.
+        command: the command line that makes the same run again.
+        missing: the missing parts of an unfinished run; empty for a complete one.
+        notes: remarks on what a complete run does not hold.
         statements: claims with verdicts.
         tables: of results.
         figures: drawn from the run's numbers.
-        details: tables that stand folded below the figures.
+        details: tables that are folded, below the figures.
         settings: pairs of a name and a value.
-        seeds: by what they are of.
+        seeds: by their purpose.
         versions: of Python and packages.
     """
 
@@ -87,6 +53,7 @@ class Section:
     lead: str
     command: str
     missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     statements: tuple[Statement, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()

@@ -1,4 +1,4 @@
-"""A page as HTML, by jinja2."""
+"""A page as HTML, rendered by jinja2."""
 
 import math
 from importlib import resources
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jinja2
 import numpy as np
 
-from ctxblocks.report.content import Cell, Measured, Page, Table
+from ctxblocks.report.content import Cell, Mean, Page, Table
 from ctxblocks.report.svg import colours, panel_svg, variable
 from ctxblocks.runs.figure import STYLES, Curve, Figure, Panel
 
@@ -15,7 +15,7 @@ DASHES = {"--": "6 3", ":": "2 3", "-.": "6 3 2 3"}
 
 
 class Key(NamedTuple):
-    """A switch of a legend: what it switches, and how that is drawn."""
+    """A switch in a legend: the curves that it shows and hides, and how they are drawn."""
 
     kind: str
     value: str
@@ -25,7 +25,7 @@ class Key(NamedTuple):
 
 
 def render(page: Page) -> str:
-    """One HTML document: no address is loaded, and nothing is needed beside it."""
+    """One self-contained HTML document, which loads nothing from elsewhere."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ctxblocks.report", "."),
         autoescape=True,
@@ -51,20 +51,20 @@ def _text(name: str) -> str:
 
 
 def keys(figure: Figure) -> list[Key]:
-    """The switches of a figure: its groups; its controls where there are several; and bands where there are some."""
+    """The switches of a figure: its groups, its controls if there are several, and its bands if there are any."""
     curves = [curve for panel in figure.panels for curve in panel.curves]
     first: dict[str, Curve] = {}
     for curve in curves:
         first.setdefault(curve.group, curve)
     controls = dict.fromkeys(curve.control for curve in curves if curve.control)
     groups = sorted(first.items(), key=lambda item: item[1].control == "baseline")
-    found = [Key("group", name, name, variable(curve.colour), _dashes(curve)) for name, curve in groups]
+    switches = [Key("group", name, name, variable(curve.colour), _dashes(curve)) for name, curve in groups]
     if len(controls) > 1:
         styles = {name: next(curve for curve in curves if curve.control == name) for name in controls}
-        found += [Key("control", name, name, "var(--soft)", _dashes(curve)) for name, curve in styles.items()]
+        switches += [Key("control", name, name, "var(--soft)", _dashes(curve)) for name, curve in styles.items()]
     if any(curve.error is not None for curve in curves):
-        found.append(Key("part", "band", "± bands", "", ""))
-    return found
+        switches.append(Key("part", "band", "± bands", "", ""))
+    return switches
 
 
 def _dashes(curve: Curve) -> str:
@@ -72,7 +72,7 @@ def _dashes(curve: Curve) -> str:
 
 
 def numbers(panel: Panel) -> Table:
-    """What a panel was drawn from: a row for every place, a column for every curve."""
+    """The numbers that a panel shows: a row for every position, a column for every curve."""
     places = np.unique(np.concatenate([curve.x for curve in panel.curves])) if panel.curves else np.zeros(0)
     columns = [_column(curve) for curve in panel.curves]
     rows = tuple((_place(float(place)), *(column.get(float(place)) for column in columns)) for place in places)
@@ -83,16 +83,16 @@ def numbers(panel: Panel) -> Table:
     )
 
 
-def _column(curve: Curve) -> dict[float, Measured]:
+def _column(curve: Curve) -> dict[float, Mean]:
     errors = np.full(len(curve.x), math.nan) if curve.error is None else curve.error
-    return {float(x): Measured(float(y), float(error)) for x, y, error in zip(curve.x, curve.y, errors, strict=True)}
+    return {float(x): Mean(float(y), float(error)) for x, y, error in zip(curve.x, curve.y, errors, strict=True)}
 
 
 def _place(x: float) -> Cell:
-    return int(x) if x == int(x) else Measured(x)
+    return int(x) if x == int(x) else Mean(x)
 
 
 def _sorted_by(value: Cell) -> str:
-    """What a number is sorted by."""
-    number = float(value[0]) if isinstance(value, Measured) else float(value)  # type: ignore[arg-type]
+    """The key by which a number is sorted."""
+    number = float(value[0]) if isinstance(value, Mean) else float(value)  # type: ignore[arg-type]
     return f"{number:.6g}" if math.isfinite(number) else ""

@@ -1,30 +1,22 @@
-"""From folders of runs to a page."""
+"""From the folders of runs to a page."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ctxblocks.base.errors import ArgumentError
-from ctxblocks.comparison.folder import read_comparison
-from ctxblocks.report.comparison import comparison_section
+from ctxblocks.registration.registry import registry
 from ctxblocks.report.content import Page, Section
 from ctxblocks.report.page import render
-from ctxblocks.report.reproduction import read_reproduction
+from ctxblocks.runs.document import FILE, UNREADABLE
 from ctxblocks.runs.files import make_folders, write_text
-
-FILE = "run.json"
-KINDS: dict[str, Callable[[Path], Section]] = {
-    "comparison": lambda run: comparison_section(read_comparison(run)),
-    "reproduction": read_reproduction,
-}
-"""What a run's `kind` may be, and how its section is made."""
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Page:
-    """Write one page of all the runs, and return its contents; the file appears whole.
+    """Write one page with a section for each run, and return its content; the file appears whole.
 
     Args:
-        runs: folders that `reproduce` and `compare` wrote, finished or not.
+        runs: folders of runs, as `ctxblocks reproduce` and `ctxblocks compare` write them, finished or not.
         out: the HTML file.
 
     Raises:
@@ -35,7 +27,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Page:
 
 
 def write_page(sections: Sequence[Section], out: Path) -> Page:
-    """The same of sections that are at hand."""
+    """Write one page of sections, and return its content; see `write_report`."""
     title = sections[0].title if len(sections) == 1 else f"{len(sections)} runs of ctxblocks"
     page = Page(title=title, sections=tuple(sections))
     make_folders(out.parent)
@@ -44,7 +36,7 @@ def write_page(sections: Sequence[Section], out: Path) -> Page:
 
 
 def read_sections(runs: Sequence[Path]) -> tuple[Section, ...]:
-    """The contents of the page, a section for each run.
+    """The content of the page: a section for each run.
 
     Raises:
         ArgumentError: see `write_report`.
@@ -62,10 +54,11 @@ def _section(run: Path) -> Section:
         )
     try:
         kind = json.loads(path.read_text("utf-8"))["kind"]
-        make = KINDS[kind]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        spec = registry().section(kind)
+    except UNREADABLE as error:
         raise ArgumentError(
-            f"{path}: is no run of this version ({type(error).__name__}: {error}), needs one of the kinds {', '.join(KINDS)}; "
-            f"give the command of the run again, into another folder"
+            f"{path}: is no run of this version ({type(error).__name__}: {error}), needs one of the kinds "
+            f"{', '.join(registry().sections)}; give the command of the run again, into another folder"
         ) from error
-    return make(run)
+    section: Section = spec.read(run)
+    return section

@@ -1,4 +1,4 @@
-"""Panels as elements of a page: curves that can be switched, and colours that follow the page's."""
+"""Panels as SVG elements of a page: curves that can be switched, and colours that follow those of the page."""
 
 import colorsys
 import re
@@ -12,7 +12,7 @@ HREF = "{http://www.w3.org/1999/xlink}href"
 COLOUR = re.compile(r"#[0-9a-f]{6}", re.IGNORECASE)
 INK, PAPER = "#000000", "#ffffff"
 DARKEST, STEEPNESS = 0.45, 0.4
-"""On dark paper black would have the first lightness; the second keeps what is darker than another so."""
+"""On a dark background black gets the first lightness; the second keeps the order of lightness of other colours."""
 
 
 def panel_svg(panel: Panel, prefix: str) -> str:
@@ -21,8 +21,8 @@ def panel_svg(panel: Panel, prefix: str) -> str:
     Every part of a curve is a group of class `curve` with `data-group`, `data-control` and `data-part` (`line` or `band`).
 
     Args:
-        panel: what is drawn.
-        prefix: that no other panel of the page has, before all names inside.
+        panel: to be drawn.
+        prefix: of all identifiers inside; unique on the page.
     """
     root = ElementTree.fromstring(draw_panel(panel))
     for parent in list(root.iter()):
@@ -41,13 +41,13 @@ def panel_svg(panel: Panel, prefix: str) -> str:
 
 
 def _rename(element: ElementTree.Element, panel: Panel, prefix: str) -> None:
-    """Names of this panel alone, colours by variables, and curves by what they are."""
+    """Make identifiers unique, replace colours by variables, and mark curves with their group, control and part."""
     name = element.attrib.pop("id", None)
-    found = re.fullmatch(r"curve-(\d+)-(\w+)", name or "")
-    if found:
-        curve = panel.curves[int(found[1])]
+    match = re.fullmatch(r"curve-(\d+)-(\w+)", name or "")
+    if match:
+        curve = panel.curves[int(match[1])]
         element.set("class", "curve")
-        for key, value in (("group", curve.group), ("control", curve.control), ("part", found[2])):
+        for key, value in (("group", curve.group), ("control", curve.control), ("part", match[2])):
             element.set(f"data-{key}", value)
         title = ElementTree.Element(f"{{{SVG}}}title")
         title.text = curve.label
@@ -59,24 +59,24 @@ def _rename(element: ElementTree.Element, panel: Panel, prefix: str) -> None:
         if key in (HREF, "href"):
             value = value.replace("#", f"#{prefix}", 1)
         elif key in ("style", "fill", "stroke"):
-            value = COLOUR.sub(lambda match: variable(match[0]), value)
+            value = COLOUR.sub(lambda colour: variable(colour[0]), value)
         element.set(key, value)
 
 
 def variable(colour: str) -> str:
-    """The page's variable of a colour; black and white are those of text and paper."""
+    """The CSS variable of a colour; black and white are those of text and background."""
     return {INK: "var(--ink)", PAPER: "var(--paper)"}.get(colour.lower(), f"var(--c{colour.lower()[1:]})")
 
 
 def colours(panels: list[Panel]) -> dict[str, tuple[str, str]]:
-    """By variable, every colour of the panels' curves and of their grid, on light paper and on dark."""
+    """Every colour of the panels' curves and grids by its variable, on a light and on a dark background."""
     used = {curve.colour.lower() for panel in panels for curve in panel.curves} | {"#b0b0b0", "#cccccc"}
     return {f"--c{colour[1:]}": (colour, on_dark(colour)) for colour in sorted(used - {INK, PAPER})}
 
 
 def on_dark(colour: str) -> str:
-    """The same hue, light enough for dark paper."""
+    """The same hue, light enough for a dark background."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)))
-    faint = saturation < 0.05 and lightness > 0.6  # the grid's grey, as faint on dark paper as on light
+    faint = saturation < 0.05 and lightness > 0.6  # the grid's grey, as faint on a dark background as on a light one
     lightness = 1 - lightness if faint else max(lightness, DARKEST + STEEPNESS * lightness)
     return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, lightness, saturation))

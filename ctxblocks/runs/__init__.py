@@ -1,1 +1,1 @@
-"""What every run shares: folders, tables, figures, jobs."""
+"""What all runs share: folders, `run.json`, tables, figures, statistics, claims and jobs."""

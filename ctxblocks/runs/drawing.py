@@ -1,4 +1,4 @@
-"""How figures are drawn: PNG, SVG and the numbers, the same bytes for the same numbers."""
+"""Figures as PNG, SVG and CSV: the same numbers give the same bytes."""
 
 import csv
 import io
@@ -18,9 +18,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from ctxblocks.runs.figure import GREY, STYLES, Curve, Figure, Panel, Rows
 
 PAGE_SIZE = (4.4, 3.4)
-"""Inches, of one panel on a page; a point is a pixel there."""
+"""Size in inches of one panel on a page, where a point is a pixel."""
 BAR_DISTANCE = 20
-"""Points from one error bar of a curve to its next."""
+"""Points of a curve from one error bar to the next."""
 SETTINGS: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -37,15 +37,15 @@ SETTINGS: Any = {
     "svg.hashsalt": "ctxblocks",
 }
 MANY_CURVES = 6
-"""A legend of more takes two columns."""
+"""A legend of more curves takes two columns."""
 
 
 class Pictures(NamedTuple):
-    """A figure as it is written.
+    """A figure as image files.
 
     Attributes:
-        png: for readers.
-        svg: for pages; its texts are texts.
+        png: a bitmap.
+        svg: a vector graphic, whose texts stay texts.
     """
 
     png: bytes
@@ -58,18 +58,18 @@ def draw(figure: Figure) -> Pictures:
 
 
 def draw_rows(rows: Rows, shared: bool = False) -> Pictures:
-    """Both pictures of any panels, laid out once; see `Figure` for `shared`."""
+    """Both pictures of rows of panels, laid out once; see `Figure` for `shared`."""
     with matplotlib.rc_context(SETTINGS):
         canvas = _compose(rows)
         if shared:
             canvas.legend(handles=_keys(rows), loc="outside lower center", ncols=5)
         png = _saved(canvas, "png", {"Software": "ctxblocks"})
-        canvas.set_layout_engine("none")  # what the first picture has placed stays
+        canvas.set_layout_engine("none")  # both pictures have the layout of the first
         return Pictures(png, _saved(canvas, "svg", {"Date": None, "Creator": "ctxblocks"}))
 
 
 def draw_panel(panel: Panel) -> str:
-    """One panel as SVG for a page: without a legend and without paper, curve `i` in groups `curve-i-line` and `curve-i-band`."""
+    """One panel as SVG for a page: no legend, no background, and curve `i` in the groups `curve-i-line` and `curve-i-band`."""
     with matplotlib.rc_context({**SETTINGS, "svg.hashsalt": panel.title}):
         canvas = Canvas(figsize=PAGE_SIZE, layout="constrained")
         FigureCanvasAgg(canvas)
@@ -94,7 +94,7 @@ def _compose(rows: Rows) -> Canvas:
 
 
 def _keys(rows: Rows) -> list[Line2D]:
-    """A line for every group, in its colour, and one in grey for every line style that a group has beside its own."""
+    """A line in its colour for every group, and a grey one for every control that is drawn in another style."""
     curves = [curve for row in rows for cell in row for panel in cell for curve in panel.curves]
     groups: dict[str, Curve] = {}
     others: dict[str, Curve] = {}
@@ -102,12 +102,16 @@ def _keys(rows: Rows) -> list[Line2D]:
         first = groups.setdefault(curve.group, curve)
         if curve.style != first.style:
             others.setdefault(curve.control, curve)
-    found = [Line2D([], [], color=curve.colour, label=name, **STYLES[curve.style]) for name, curve in groups.items()]
-    return found + [Line2D([], [], color=GREY, label=name, **STYLES[curve.style]) for name, curve in others.items()]
+    groups_shown = [
+        Line2D([], [], color=curve.colour, label=name, **STYLES[curve.style]) for name, curve in groups.items()
+    ]
+    return groups_shown + [
+        Line2D([], [], color=GREY, label=name, **STYLES[curve.style]) for name, curve in others.items()
+    ]
 
 
 def _saved(canvas: Canvas, kind: str, metadata: dict[str, str | None]) -> bytes:
-    """The file's content; the metadata leave out what changes from day to day."""
+    """The content of the file; its metadata hold no date."""
     content = io.BytesIO()
     canvas.savefig(content, format=kind, dpi=160, metadata=metadata)
     return content.getvalue()
@@ -134,14 +138,14 @@ def _draw_panel(axes: Axes, panel: Panel, marked: bool = False) -> None:
 
 
 def _make_room(axes: Axes, share: float) -> None:
-    """Move the upper limit up, on the axis as it is scaled."""
+    """Raise the upper limit by a share of the axis, on its own scale."""
     scale = axes.yaxis.get_transform()
     low, high = scale.transform(np.array(axes.get_ylim()))
     axes.set_ylim(top=float(scale.inverted().transform(np.array([high + share * (high - low)]))[0]))
 
 
 def _draw_curve(axes: Axes, curve: Curve, name: str) -> None:
-    """A line and its band or bars; with a name, each in a group of the SVG."""
+    """A line with its band or bars; with a name, each in a named group of the SVG."""
     kept = np.isfinite(curve.y)
     x, y = curve.x[kept], curve.y[kept]
     drawn: list[Artist] = []
@@ -159,7 +163,7 @@ def _draw_curve(axes: Axes, curve: Curve, name: str) -> None:
 
 
 def numbers(figure: Figure) -> str:
-    """What was drawn, as CSV: one row per point."""
+    """The numbers that were drawn, as CSV: one row per point."""
     content = io.StringIO()
     table = csv.writer(content, lineterminator="\n")
     table.writerow(["figure", "panel", "curve", "x_label", "x", "y_label", "y", "error"])

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import attrs
 
-from ctxblocks.experiments.metrics import Array
+from ctxblocks.runs.statistics import Array
 
 BLUE, ORANGE, GREEN, RED, PURPLE, BLACK, GREY = (
     "#0072B2",
@@ -15,9 +15,9 @@ BLUE, ORANGE, GREEN, RED, PURPLE, BLACK, GREY = (
     "#000000",
     "#767676",
 )
-"""Okabe and Ito's palette, told apart by colour-blind readers too."""
+"""Okabe and Ito's palette, which colour-blind readers can distinguish."""
 SCALE = ("#00204C", "#31446B", "#666970", "#958F78", "#CAB969", "#E8D35A")
-"""Six steps of cividis, for what has an order."""
+"""Six steps of cividis, for ordered values."""
 STYLES: dict[str, dict[str, Any]] = {
     "line": {"linestyle": "-", "linewidth": 1.6},
     "thick": {"linestyle": "-", "linewidth": 2.6},
@@ -31,7 +31,7 @@ STYLES: dict[str, dict[str, Any]] = {
 
 
 Legend = Literal["best", "upper right", "lower right", "lower left"]
-"""Where a legend stands."""
+"""Position of a legend."""
 
 
 @attrs.frozen(kw_only=True)
@@ -42,12 +42,13 @@ class Curve:
         label: in the legend.
         x: positions.
         y: values; those that are not finite are left out.
-        error: half the height of the band, if any.
-        bars: draws bars in place of the band: the place of the first one, each curve's its own, so that they stand side by side.
+        error: half the height of the band, if any; NaN draws none.
+        bars: draws error bars instead of a band; the index of the first one, different for each curve so that bars of
+            several curves do not overlap.
         colour: of the palette.
         style: a key of `STYLES`.
-        group: what it belongs to, such as a layer; a page switches all of a group together. By default the label.
-        control: what sets it apart within its group, such as "untrained"; "" for nothing.
+        group: what it belongs to, such as a layer; a page shows and hides a group as a whole. By default the label.
+        control: what distinguishes it within its group, such as "untrained"; "" for nothing.
     """
 
     label: str
@@ -70,16 +71,16 @@ class Panel:
     """One pair of axes.
 
     Attributes:
-        title: above it.
+        title: above the axes.
         xlabel: with units.
         ylabel: with units.
         curves: drawn in order.
         xscale: `linear` or `log`.
         yscale: `linear` or `log`.
-        ylimits: if not those of the curves.
-        legend: where the legend stands; None for none.
-        headroom: what stays free above the curves, for the legend, as a share of their height.
-        xticks: positions that are marked; None leaves them to the scale.
+        ylimits: limits of the vertical axis; by default those of the curves.
+        legend: position of the legend; None for no legend.
+        headroom: free space above the curves, for the legend, as a fraction of their height.
+        xticks: positions of the ticks; None leaves them to the scale.
     """
 
     title: str
@@ -95,9 +96,9 @@ class Panel:
 
 
 Cell = tuple[Panel, ...]
-"""Panels one above another: the first takes two thirds of the height."""
+"""Panels in one column: the first takes two thirds of the height."""
 Rows = tuple[tuple[Cell, ...], ...]
-"""Cells as they stand on the page."""
+"""Rows of cells, as laid out on the page."""
 
 
 @attrs.frozen(kw_only=True)
@@ -108,8 +109,9 @@ class Figure:
         name: of its files.
         title: in a few words.
         rows: of cells.
-        caption: what it shows, with which settings, and what holds.
-        shared: whether one legend below all panels tells groups by colour and controls by line, instead of one in each panel.
+        caption: what it shows, with which settings, and which claims hold.
+        shared: whether one legend below all panels shows groups by colour and controls by line style, instead of a legend in
+            each panel.
     """
 
     name: str
@@ -120,5 +122,5 @@ class Figure:
 
     @property
     def panels(self) -> list[Panel]:
-        """All of them, in the order of reading."""
+        """All panels, row by row."""
         return [panel for row in self.rows for cell in row for panel in cell]

@@ -1,4 +1,4 @@
-"""The files of a figure: the picture twice, its numbers and its caption."""
+"""The files of a figure: its picture as PNG and SVG, its numbers and its caption."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from ctxblocks.runs.files import write_bytes, write_text
 
 
 def write_figure(figure: Figure, out: Path, observers: Sequence[Observer] = ()) -> tuple[str, ...]:
-    """Into `figures/`, as PNG, SVG, CSV and text, and to observers; returns the names, relative to the run's folder."""
+    """Write a figure into `figures/` as PNG, SVG, CSV and text, and notify observers; returns the paths in the folder."""
     pictures, stem = draw(figure), f"figures/{figure.name}"
     write_bytes(out / f"{stem}.png", pictures.png)
     write_bytes(out / f"{stem}.svg", pictures.svg)

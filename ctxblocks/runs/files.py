@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written aside in the same folder, flushed, renamed."""
+"""Files that appear whole or not at all: written under a temporary name in the same folder, flushed, renamed."""
 
 import os
 import tempfile
@@ -8,28 +8,28 @@ from ctxblocks.base.errors import ArgumentError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Put the content at the path; whoever reads it finds the old file or the new one, and nothing between."""
+    """Write the content to the path; a reader sees the old file or the new one, never a part of it."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    aside = Path(name)
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        aside.chmod(0o644)
-        aside.replace(path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def write_text(path: Path, content: str) -> None:
-    """The same for text."""
+    """Write text as UTF-8, see `write_bytes`."""
     write_bytes(path, content.encode())
 
 
 def make_folders(folder: Path, *inner: str) -> None:
-    """Make the folder of a run and those inside it, and see that it can be written.
+    """Make the folder of a run and those inside it, and check that they can be written to.
 
     Raises:
         ArgumentError: it cannot.

@@ -1,4 +1,4 @@
-"""Tables of runs as parquet: written whole, and read by those who know their columns."""
+"""Tables of runs as parquet files, written whole and read with the columns that are expected."""
 
 import io
 from pathlib import Path
@@ -11,7 +11,7 @@ from ctxblocks.runs.files import write_bytes
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """A parquet file that appears whole."""
+    """Write a parquet file that appears whole."""
     content = io.BytesIO()
     pq.write_table(table, content, compression="zstd")
     write_bytes(path, content.getvalue())
@@ -22,8 +22,8 @@ def read_table(path: Path, schema: pa.Schema, way_out: str) -> pa.Table:
 
     Args:
         path: of the file.
-        schema: that it has to have.
-        way_out: what to do where it has not.
+        schema: the columns that it must have.
+        way_out: what the error suggests to do otherwise.
 
     Raises:
         ArgumentError: the file is damaged or of another version.

@@ -1,4 +1,4 @@
-"""What a property of the suite is tried on: drawn cases of one layer, and the runner that draws them."""
+"""The test cases of the suite: drawn examples of one layer, and the runner that draws them for a property."""
 
 import copy
 import re
@@ -14,33 +14,28 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ctxblocks.blocks.layer import ContextualLayer
+from ctxblocks.exactness.dtypes import DTYPES
+from ctxblocks.exactness.kinds import build_layer, make_layer
 from ctxblocks.registration.specs import LayerSpec
 
-DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 CPU = torch.device("cpu")
 WIDE = (torch.float64, torch.float32)
 BATCHES = ((), (1,), (2,), (3,), (2, 2))
 MOST_TOKENS = 6
-NOISE = 0.1  # added to every parameter, so that zero biases and unit scales are seen too
 
 
 @attrs.frozen(kw_only=True, slots=False)
 class Case:
-    """One drawn example: a layer, a query and a context, all derived from the seed.
+    """One drawn example: a layer, a query and a context, all determined by the seed.
 
     Attributes:
-        spec: of the layer under test.
-        config: one of its examples.
-        dtype: of the layer and of every tensor.
-        device: likewise.
+        spec: specification of the layer under test.
+        config: one of the layer's example configurations.
+        dtype: dtype of the layer and of every tensor.
+        device: device of the layer and of every tensor.
         batch: leading dimensions of query and context.
-        tokens: n, the length of the context.
-        seed: what everything random comes from.
+        tokens: `n`, the length of the context.
+        seed: seed of all random numbers.
     """
 
     spec: LayerSpec
@@ -52,41 +47,34 @@ class Case:
     seed: int
 
     def __repr__(self) -> str:
-        """What a failure prints."""
+        """The line that a failure prints."""
         return (
             f"Case(layer={self.spec.name!r}, config={self.config!r}, dtype={self.dtype}, device={str(self.device)!r}, "
             f"batch={self.batch}, tokens={self.tokens}, seed={self.seed})"
         )
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """The same for hypothesis, which would list the attributes of an attrs class one by one."""
+        """The same line for hypothesis, which would otherwise list the attributes one by one."""
         printer.text(repr(self))
 
     @cached_property
     def layer(self) -> ContextualLayer:
-        """The layer in the mode in which it was built, its parameters randomised from the seed."""
-        layer = self.built(self._seed(1))
-        noise = torch.Generator().manual_seed(self._seed(2))
-        with torch.no_grad():
-            for parameter in layer.parameters():
-                parameter.add_(torch.randn(parameter.shape, generator=noise, dtype=torch.float64), alpha=NOISE)
+        """The layer in the mode in which its plugin builds it, with noise on every parameter."""
+        layer = make_layer(self.spec, self.config, self._seed(1))  # which seeds the noise with _seed(2)
         return layer.to(device=self.device, dtype=self.dtype)
 
     def built(self, seed: int) -> ContextualLayer:
-        """A new layer as its plugin builds it, in float64 and on the CPU."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            layer: ContextualLayer = self.spec.build(self.config)
-            return layer.double()
+        """A new layer as its plugin builds it, in float64 on the CPU."""
+        return build_layer(self.spec, self.config, seed)
 
     @cached_property
     def wide_layer(self) -> ContextualLayer:
-        """The layer's float64 copy."""
+        """A float64 copy of the layer."""
         return copy.deepcopy(self.layer).double()
 
     @cached_property
     def single_layer(self) -> ContextualLayer:
-        """The layer's float32 copy."""
+        """A float32 copy of the layer."""
         return copy.deepcopy(self.layer).float()
 
     @cached_property
@@ -105,11 +93,11 @@ class Case:
         return torch.Generator().manual_seed(self._seed(5))
 
     def generator(self) -> torch.Generator:
-        """A fresh CPU generator from the seed: always the same numbers."""
+        """A new CPU generator from the seed, which always gives the same numbers."""
         return torch.Generator().manual_seed(self._seed(0))
 
     def tensor(self, *shape: int) -> Tensor:
-        """A Gaussian tensor of the case's dtype and device; every call gives other numbers, in a fixed order."""
+        """A further Gaussian tensor of the case's dtype and device; the calls of a case give a fixed sequence of tensors."""
         return self._gaussian(self._stream, shape)
 
     def _seed(self, use: int) -> int:
@@ -125,14 +113,14 @@ Property = Callable[[Case, st.DataObject], None]
 
 @attrs.frozen(kw_only=True)
 class Conformance:
-    """One layer under test, and where: what the fixture `conformance` gives.
+    """A layer under test with its device and dtypes: the value of the fixture `conformance`.
 
     Attributes:
-        spec: the layer's.
-        device: where it runs.
-        dtypes: those drawn from.
-        configs: the configurations drawn from; by default all examples of the layer.
-        max_examples: drawn for each property.
+        spec: specification of the layer.
+        device: device on which the layer runs.
+        dtypes: dtypes to draw from.
+        configs: configurations to draw from; by default all examples of the layer.
+        max_examples: number of cases for each property.
     """
 
     spec: LayerSpec
@@ -142,18 +130,23 @@ class Conformance:
     max_examples: int = 50
 
     def check(self, prop: Property) -> None:
-        """Try a property on drawn cases; a failure shrinks and prints its case.
+        """Run a property on drawn cases; a failing case is shrunk and printed.
 
-        Other settings of hypothesis, but for the number of examples and the deadline, are those of the caller's profile.
+        The number of examples is `max_examples`, and the deadline and the *explain* phase are off. All other settings of
+        hypothesis are those of the active profile.
         """
 
         def run(case: Case, data: st.DataObject) -> None:
             with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-                torch.manual_seed(case.seed)  # a layer that draws numbers draws the same ones when replayed
+                torch.manual_seed(case.seed)  # a layer that draws random numbers draws the same ones again
                 prop(case, data)
 
-        run.__name__ = re.sub(r"\W", "_", f"{prop.__name__}_{self.spec.name}")  # failures are stored under this name
-        phases = [phase for phase in settings().phases if phase is not Phase.explain]  # it traces every line of torch
+        run.__name__ = re.sub(
+            r"\W", "_", f"{prop.__name__}_{self.spec.name}"
+        )  # hypothesis stores failures under this name
+        phases = [
+            phase for phase in settings().phases if phase is not Phase.explain
+        ]  # that phase traces every line of torch
         limits = settings(
             max_examples=self.max_examples,
             deadline=None,
@@ -163,7 +156,7 @@ class Conformance:
         limits(given(case=self.cases(), data=st.data())(run))()
 
     def claiming(self, trait: str) -> "Conformance | None":
-        """The same on the configurations that claim this trait, or None where none does."""
+        """A copy with the configurations that claim this trait, or None if none does."""
         claims = [getattr(self.spec.traits(config), trait) for config in self.configs]
         chosen = tuple(
             c for c, claim in zip(self.configs, claims, strict=True) if claim is not None and claim is not False
@@ -171,11 +164,11 @@ class Conformance:
         return attrs.evolve(self, configs=chosen) if chosen else None
 
     def fewer(self, times: int) -> "Conformance":
-        """The same with this many times fewer examples, for a property that takes long."""
+        """A copy with `times` times fewer examples, for a slow property."""
         return attrs.evolve(self, max_examples=max(1, self.max_examples // times))
 
     def cases(self) -> st.SearchStrategy[Case]:
-        """Cases of this layer, drawn over configurations, dtypes, batch shapes, lengths and seeds."""
+        """A strategy for cases of this layer, over configurations, dtypes, batch shapes, lengths and seeds."""
         return st.builds(
             Case,
             spec=st.just(self.spec),
@@ -188,12 +181,12 @@ class Conformance:
         )
 
     def wide(self) -> "Conformance":
-        """The same in float64 and float32 only, for negative controls: half precision cannot see a small change.
+        """A copy with float64 and float32 only, for negative controls: half precision cannot resolve a small difference.
 
-        Neither asked for is "not applicable", a skip with this reason.
+        If neither dtype was requested, the test is skipped as "not applicable".
         """
         chosen = tuple(dtype for dtype in self.dtypes if dtype in WIDE)
         if not chosen:
-            asked = ", ".join(str(dtype) for dtype in self.dtypes)
-            pytest.skip(f"not applicable to {asked}: a negative control needs float64 or float32")
+            requested = ", ".join(str(dtype) for dtype in self.dtypes)
+            pytest.skip(f"not applicable to {requested}: a negative control needs float64 or float32")
         return attrs.evolve(self, dtypes=chosen)

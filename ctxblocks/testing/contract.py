@@ -1,4 +1,4 @@
-"""Group *contract*, what a layer answers: shapes, dtypes, refusals, batches."""
+"""Group *contract*, arguments and outputs: shapes, dtypes, errors, and independence of batch elements."""
 
 import torch
 from hypothesis import strategies as st
@@ -9,19 +9,19 @@ from ctxblocks.testing.cases import Case, Conformance
 from ctxblocks.testing.contract_rule import (
     LARGE,
     Call,
-    answers,
     assert_close,
     drawn,
     forward,
     is_wide,
     judge,
+    methods,
 )
 
 TRIES = 8
 
 
 def zero_tokens(case: Case, data: st.DataObject) -> None:
-    """No tokens are a context: every call answers them, with the finite `A(x)`."""
+    """An empty context is valid: every method accepts it and returns the finite `A(x)`."""
     layer, query, empty = case.layer, case.query, case.context[..., :0, :]
     output = layer(query, empty)
     assert torch.isfinite(output).all()
@@ -41,9 +41,9 @@ def test_zero_tokens(conformance: Conformance) -> None:
 
 
 def output_shape(case: Case, data: st.DataObject) -> None:
-    """One row per query: `forward` gives `(…, d)`, the other calls a row for every token and, but for `sequence`, one more."""
+    """`forward` returns `(…, d)`; `causal`, `prefixes` and `suffixes` return `n + 1` rows, and `sequence` one row per token."""
     name, call, arguments = drawn(case, data)
-    rows = (*case.batch, case.tokens + 1, case.layer.width)  # of sequence too, which is given one token more
+    rows = (*case.batch, case.tokens + 1, case.layer.width)  # of `sequence` too, whose argument has n + 1 tokens
     assert call(case.layer, *arguments).shape == (case.query.shape if name == "forward" else rows)
 
 
@@ -64,7 +64,7 @@ def test_dtype_and_device(conformance: Conformance) -> None:
 
 
 def widths(case: Case, data: st.DataObject) -> None:
-    """The layer is a `ContextualLayer` of the configuration's width, and its tokens have at least one entry."""
+    """The layer is a `ContextualLayer` of the configured width, and its `context_width` is at least 1."""
     assert isinstance(case.layer, ContextualLayer)
     assert case.layer.width == case.config.width
     assert case.layer.context_width >= 1
@@ -75,7 +75,7 @@ def test_widths(conformance: Conformance) -> None:
 
 
 def sees_context(case: Case, data: st.DataObject) -> None:
-    """Some context changes the output: of a few drawn at least one, by more than rounding."""
+    """The layer uses its context: at least one of the drawn contexts changes the output by more than rounding."""
     for _ in range(TRIES):
         query, context = case.tensor(4, case.layer.width), case.tensor(4, 6, case.layer.context_width)
         full, allowed = judge(case, forward, query, context)
@@ -90,10 +90,10 @@ def test_sees_context(conformance: Conformance) -> None:
 
 
 def batch_elements(case: Case, data: st.DataObject) -> None:
-    """Batch elements do not interact: each answers as it does alone, whatever the others are."""
+    """Batch elements are independent: the output of each is the same alone and among any other elements."""
     _, call, arguments = drawn(case, data)
     size = data.draw(st.integers(2, 3), label="batch size")
-    kept = data.draw(st.integers(0, size - 1), label="element kept")
+    kept = data.draw(st.integers(0, size - 1), label="element to compare")
     scale = data.draw(st.sampled_from((1.0, LARGE)), label="scale of the others") if is_wide(case) else 1.0
     batched = [case.tensor(size, *argument.shape) for argument in arguments]
     others = [scale * case.tensor(size, *argument.shape) for argument in arguments]
@@ -112,7 +112,7 @@ def test_batch_elements(conformance: Conformance) -> None:
 
 
 def strides(case: Case, data: st.DataObject) -> None:
-    """Arguments that are views, of any strides, are as good as others."""
+    """Expanded and transposed views give the same output as contiguous arguments."""
     _, call, arguments = drawn(case, data)
     plain = [argument.expand(2, *argument.shape).contiguous() for argument in arguments]
     if data.draw(st.booleans(), label="expanded"):
@@ -127,14 +127,14 @@ def test_strides(conformance: Conformance) -> None:
 
 
 def wrong_shapes(case: Case, data: st.DataObject) -> None:
-    """Wrong widths, ranks, batch shapes and numbers of queries are a `ShapeError`, from every call."""
+    """Every method raises `ShapeError` for wrong widths, ranks, batch shapes and numbers of queries."""
     layer, query, context = case.layer, case.query, case.context
     queries = case.tensor(*case.batch, case.tokens + 1, layer.width)
     wide, scalar = case.tensor(*case.batch, layer.width + 1), case.tensor()
     tokens = case.tensor(*case.batch, case.tokens, layer.context_width + 1)
     batch = case.tensor(*case.batch, 5, case.tokens, layer.context_width)
     refused: list[tuple[Call, tuple[torch.Tensor, ...]]] = []
-    for name, (call, _) in answers(case).items():
+    for name, (call, _) in methods(case).items():
         if name in ("forward", "prefixes", "suffixes"):
             refused += [(call, bad) for bad in ((wide, context), (scalar, context), (query, tokens), (query, batch))]
             refused += [(call, (query, case.tensor(layer.context_width)))]
@@ -154,9 +154,9 @@ def test_wrong_shapes(conformance: Conformance) -> None:
 
 
 def wrong_dtypes(case: Case, data: st.DataObject) -> None:
-    """Tensors of another dtype than the layer's, and of integers, are a `DtypeError`, from every call."""
+    """Every method raises `DtypeError` for integers and for another floating-point dtype than the layer's."""
     other = torch.float32 if case.dtype != torch.float32 else torch.float64
-    for call, arguments in answers(case).values():
+    for call, arguments in methods(case).values():
         for at in range(len(arguments)):
             for dtype in (other, torch.int64):
                 bad = [a.to(dtype) if i == at else a for i, a in enumerate(arguments)]
@@ -168,7 +168,7 @@ def test_wrong_dtypes(conformance: Conformance) -> None:
 
 
 def assert_raises(error: type[Exception], call: Call, layer: ContextualLayer, *arguments: torch.Tensor) -> None:
-    """Fail unless the call raises this error."""
+    """Assert that the call raises this error."""
     try:
         call(layer, *arguments)
     except error:

@@ -1,4 +1,4 @@
-"""Group *contract*, the calls that may be faster than their definitions, and gradients."""
+"""Group *contract*, methods that may be faster than their definitions, and gradients."""
 
 import torch
 from hypothesis import strategies as st
@@ -7,9 +7,9 @@ from torch import Tensor
 from ctxblocks.blocks.layer import ContextualLayer
 from ctxblocks.testing import contract_rule as rule
 from ctxblocks.testing.cases import Case, Conformance
-from ctxblocks.testing.contract_rule import LARGE, Call, answers, assert_agrees, assert_close, drawn, is_wide, judge
+from ctxblocks.testing.contract_rule import LARGE, Call, assert_agrees, assert_close, drawn, is_wide, judge, methods
 
-LONG = 300  # tokens: more than the chunks of the usual scans
+LONG = 300  # tokens: longer than the chunks of common scans
 
 
 def causal(case: Case, data: st.DataObject) -> None:
@@ -41,9 +41,9 @@ def test_suffixes(conformance: Conformance) -> None:
 
 
 def sequence(case: Case, data: st.DataObject) -> None:
-    """`sequence` equals its definition, gradients included; of no tokens no tokens."""
+    """`sequence` equals its definition, gradients included; for no tokens it returns no rows."""
     if case.layer.width != case.layer.context_width:
-        return  # a cross-attention: `wrong_shapes` holds it to its refusal
+        return  # a cross-attention: `wrong_shapes` tests that it raises an error
     tokens = case.tensor(*case.batch, case.tokens, case.layer.width)
     if case.tokens == 0:
         assert case.layer.sequence(tokens).shape == tokens.shape
@@ -56,11 +56,11 @@ def test_sequence(conformance: Conformance) -> None:
 
 
 def long_contexts(case: Case, data: st.DataObject) -> None:
-    """Rows of the calls on hundreds of tokens equal `forward`."""
+    """On contexts of up to 300 tokens, rows of every method equal `forward`."""
     layer, n = case.layer, data.draw(st.integers(1, LONG), label="tokens")
     queries, context = case.tensor(n + 1, layer.width), case.tensor(n, layer.context_width)
     rows = sorted({0, n, data.draw(st.integers(0, n), label="row"), data.draw(st.integers(0, n), label="row")})
-    name = data.draw(st.sampled_from(sorted(answers(case).keys() - {"forward"})), label="call")
+    name = data.draw(st.sampled_from(sorted(methods(case).keys() - {"forward"})), label="call")
     if name == "causal":
         got, pairs = layer.causal(queries, context), [(queries[i], context[:i]) for i in rows]
     elif name == "prefixes":
@@ -78,10 +78,10 @@ def test_long_contexts(conformance: Conformance) -> None:
 
 
 def causality(case: Case, data: st.DataObject) -> None:
-    """Row `i` of `causal` and of `sequence` does not depend on what comes later."""
+    """Row `i` of `causal` and of `sequence` does not depend on later tokens and queries."""
     layer, n = case.layer, case.tokens
     i = data.draw(st.integers(0, n), label="row")
-    scale = data.draw(st.sampled_from((1.0, LARGE)), label="scale of what comes later") if is_wide(case) else 1.0
+    scale = data.draw(st.sampled_from((1.0, LARGE)), label="scale of later tokens") if is_wide(case) else 1.0
     queries = case.tensor(*case.batch, n + 1, layer.width)
     later = torch.cat([queries[..., : i + 1, :], scale * case.tensor(*case.batch, n - i, layer.width)], dim=-2)
     more = torch.cat([case.context[..., :i, :], scale * case.tensor(*case.batch, n - i, layer.context_width)], dim=-2)
@@ -96,11 +96,11 @@ def test_causality(conformance: Conformance) -> None:
 
 
 def gradients_finite(case: Case, data: st.DataObject) -> None:
-    """Gradients of every call are finite, of arguments and parameters, at zero queries and tokens too."""
+    """Gradients with respect to arguments and parameters are finite in every method, also at zero queries and tokens."""
     scale = data.draw(st.sampled_from((1.0, 0.0)), label="scale of the arguments")
     _, call, arguments = drawn(case, data)
-    found = rule.gradients(call)(case.layer, *(scale * argument for argument in arguments))
-    assert torch.isfinite(found).all()
+    gradients = rule.gradients(call)(case.layer, *(scale * argument for argument in arguments))
+    assert torch.isfinite(gradients).all()
 
 
 def test_gradients_finite(conformance: Conformance) -> None:
@@ -108,17 +108,17 @@ def test_gradients_finite(conformance: Conformance) -> None:
 
 
 def agrees(case: Case, data: st.DataObject, fast: Call, definition: Call, *arguments: Tensor) -> None:
-    """Hold a call to its definition: on large scores too, and gradients where the dtype is wide enough to tell."""
+    """Assert that a method equals its definition, also for large scores; in float64 and float32 its gradients too."""
     scale = data.draw(st.sampled_from((1.0, LARGE)), label="scale") if case.dtype != torch.float16 else 1.0
     arguments = tuple(scale * argument for argument in arguments)
     got = fast(case.layer, *arguments)
     if is_wide(case) or scale == 1.0:
         assert_agrees(case, got, definition, *arguments, scale=scale)
-    else:  # near-ties make any two orders of rounding disagree
+    else:  # with near-ties among scores, any two orders of rounding disagree
         assert torch.isfinite(got).all()
     if is_wide(case) and scale == 1.0:
-        found = rule.gradients(fast)(case.layer, *arguments)
-        assert_close(found, *judge(case, rule.gradients(definition), *arguments))
+        gradients = rule.gradients(fast)(case.layer, *arguments)
+        assert_close(gradients, *judge(case, rule.gradients(definition), *arguments))
 
 
 def _each(layer: ContextualLayer, *pairs: Tensor) -> Tensor:  # x, C, x, C, … -> (rows, d)

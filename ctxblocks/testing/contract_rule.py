@@ -1,4 +1,4 @@
-"""How the contract compares: the calls that a layer answers, their definitions, and by how much two answers may differ."""
+"""How the contract compares outputs: the methods of a layer, their definitions, and the tolerance."""
 
 from collections.abc import Callable
 
@@ -10,9 +10,9 @@ from ctxblocks.blocks.layer import ContextualLayer
 from ctxblocks.exactness.tolerance import fast_tolerance, round_off
 from ctxblocks.testing.cases import WIDE, Case
 
-Call = Callable[..., Tensor]  # of a layer and its arguments
-EXTRA = 3  # further draws that the definition's own error is measured on: one draw's may be small by chance
-LARGE = 100.0  # makes the scores of an attention layer spread over ±1e4
+Call = Callable[..., Tensor]  # takes a layer and the arguments of one of its methods
+EXTRA = 3  # further draws for the error of the definition, which may be small by chance for one draw
+LARGE = 100.0  # scale of arguments at which the scores of an attention layer spread over ±1e4
 
 
 def forward(layer: ContextualLayer, query: Tensor, context: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def causal(layer: ContextualLayer, queries: Tensor, context: Tensor) -> Tensor:
 
 
 def prefixes(layer: ContextualLayer, query: Tensor, context: Tensor) -> Tensor:
-    """The definition of `prefixes`, whatever the layer's own `causal` does."""
+    """The definition of `prefixes`, which does not use the layer's `causal`."""
     rows = context.shape[-2] + 1
     return causal(layer, query.unsqueeze(-2).expand(*query.shape[:-1], rows, query.shape[-1]), context)
 
@@ -37,37 +37,37 @@ def suffixes(layer: ContextualLayer, query: Tensor, context: Tensor) -> Tensor:
 
 
 def sequence(layer: ContextualLayer, tokens: Tensor) -> Tensor:
-    """The definition of `sequence` of at least one token, whatever the layer's own `causal` does."""
+    """The definition of `sequence` for at least one token, which does not use the layer's `causal`."""
     return causal(layer, tokens, tokens[..., :-1, :])
 
 
-def answers(case: Case) -> dict[str, tuple[Call, tuple[Tensor, ...]]]:
-    """Every call that the layer answers, with arguments from the case; a cross-attention answers no `sequence`."""
+def methods(case: Case) -> dict[str, tuple[Call, tuple[Tensor, ...]]]:
+    """The methods that the layer supports, with arguments from the case; a cross-attention has no `sequence`."""
     layer, query, context = case.layer, case.query, case.context
     queries = case.tensor(*case.batch, case.tokens + 1, layer.width)
-    found: dict[str, tuple[Call, tuple[Tensor, ...]]] = {
+    calls: dict[str, tuple[Call, tuple[Tensor, ...]]] = {
         "forward": (forward, (query, context)),
         "causal": (lambda layer, *given: layer.causal(*given), (queries, context)),
         "prefixes": (lambda layer, *given: layer.prefixes(*given), (query, context)),
         "suffixes": (lambda layer, *given: layer.suffixes(*given), (query, context)),
     }
     if layer.width == layer.context_width:
-        found["sequence"] = (lambda layer, *given: layer.sequence(*given), (queries,))
-    return found
+        calls["sequence"] = (lambda layer, *given: layer.sequence(*given), (queries,))
+    return calls
 
 
 def drawn(case: Case, data: st.DataObject) -> tuple[str, Call, tuple[Tensor, ...]]:
-    """One call that the layer answers, and its arguments: with many cases every call has its turn."""
-    found = answers(case)
-    name = data.draw(st.sampled_from(sorted(found)), label="call")
-    return (name, *found[name])
+    """One drawn method that the layer supports: its name, the call and its arguments."""
+    calls = methods(case)
+    name = data.draw(st.sampled_from(sorted(calls)), label="method")
+    return (name, *calls[name])
 
 
-def judge(case: Case, call: Call, *arguments: Tensor) -> tuple[Tensor, Tensor]:  # the shape of the answer, ()
-    """What the layer's float64 copy answers, and by how much an answer may differ: the rule "fast against definition".
+def judge(case: Case, call: Call, *arguments: Tensor) -> tuple[Tensor, Tensor]:  # the shape of the output, ()
+    """The output of the layer's float64 copy, and the tolerance by the rule "fast against definition".
 
-    The rule measures the definition's own error against float64, here over all rows together. In float64 itself there is
-    none to see, so there the definition runs in float32 and both terms, being proportional to the round-off, are scaled.
+    The rule measures the error of the definition against float64, here over all rows together. For a float64 layer the
+    definition runs in float32 instead, and the tolerance is scaled by the ratio of the round-offs.
     """
     exact = call(case.wide_layer, *(argument.double() for argument in arguments)).detach()
     if case.dtype != torch.float64:
@@ -78,14 +78,14 @@ def judge(case: Case, call: Call, *arguments: Tensor) -> tuple[Tensor, Tensor]: 
 
 
 def assert_agrees(case: Case, got: Tensor, definition: Call, *arguments: Tensor, scale: float = 1.0) -> None:
-    """Hold `got` against what the definition answers to these arguments.
+    """Assert that `got` equals `definition(case.layer, *arguments)` within the tolerance of `judge`.
 
     Args:
-        case: whose layer answered.
-        got: of the shape that `definition(layer, *arguments)` has.
-        definition: see above.
-        arguments: of the definition.
-        scale: of the arguments, for the further draws.
+        case: the case of the layer.
+        got: the output to test.
+        definition: the definition of the method.
+        arguments: the arguments of the definition.
+        scale: scale of the arguments, for the further draws.
     """
     more = [torch.cat([a.unsqueeze(0), scale * case.tensor(EXTRA, *a.shape)]) for a in arguments]
     exact, allowed = judge(case, definition, *more)
@@ -94,30 +94,30 @@ def assert_agrees(case: Case, got: Tensor, definition: Call, *arguments: Tensor,
 
 
 def assert_close(got: Tensor, wanted: Tensor, allowed: Tensor) -> None:
-    """Fail unless all entries differ by no more than `allowed`; not a number is a difference."""
+    """Assert that all entries differ by at most `allowed`; NaN fails."""
     error, limit = _distance(got, wanted), float(allowed)
-    assert error <= limit, f"off by {error:.3e}, may be off by {limit:.3e}"
+    assert error <= limit, f"differs by {error:.3e}, needs at most {limit:.3e}"
 
 
 def assert_same(case: Case, got: Tensor, wanted: Tensor, call: Call, *arguments: Tensor) -> None:
-    """Two answers to the same arguments: equal bit for bit on a CPU, by the rule elsewhere."""
+    """Assert that two outputs are equal: bit for bit on a CPU, within the tolerance of `judge` elsewhere."""
     if case.device.type == "cpu":
         same = torch.equal(got, wanted)
-        assert same, f"off by {_distance(got, wanted):.3e}, needs equal bits"
+        assert same, f"differs by {_distance(got, wanted):.3e}, needs equal bits"
     else:
         assert_close(got, wanted, judge(case, call, *arguments)[1])
 
 
 def gradients(call: Call) -> Call:
-    """The gradients of a call, of inputs and parameters in one row, for a fixed Gaussian cotangent."""
+    """The gradients with respect to arguments and parameters, in one row, for a fixed Gaussian cotangent."""
 
     def run(layer: ContextualLayer, *arguments: Tensor) -> Tensor:  # (1, numbers)
         leaves = [argument.detach().requires_grad_() for argument in arguments]
         output = call(layer, *leaves)
         cotangent = torch.randn(output.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         inputs = [*leaves, *(p for p in layer.parameters() if p.requires_grad)]
-        found = torch.autograd.grad(output, inputs, cotangent.to(output), allow_unused=True, materialize_grads=True)
-        return torch.cat([part.flatten() for part in found]).unsqueeze(0)
+        parts = torch.autograd.grad(output, inputs, cotangent.to(output), allow_unused=True, materialize_grads=True)
+        return torch.cat([part.flatten() for part in parts]).unsqueeze(0)
 
     return run
 

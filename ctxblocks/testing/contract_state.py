@@ -1,4 +1,4 @@
-"""Group *contract*, what a layer keeps: nothing but its parameters and buffers."""
+"""Group *contract*, state: a layer keeps nothing but its parameters and buffers."""
 
 import copy
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.blocks.layer import ContextualLayer
 from ctxblocks.testing.cases import Case, Conformance
-from ctxblocks.testing.contract_rule import answers, assert_close, assert_same, drawn, forward, judge
+from ctxblocks.testing.contract_rule import assert_close, assert_same, drawn, forward, judge, methods
 
 
 def repeatable(case: Case, data: st.DataObject) -> None:
@@ -25,12 +25,14 @@ def test_repeatable(conformance: Conformance) -> None:
 
 
 def no_memory(case: Case, data: st.DataObject) -> None:
-    """Other calls in between, of other lengths and batch shapes, and a backward pass, do not change an output."""
+    """Earlier calls, with other lengths and batch shapes and with a backward pass, do not change an output."""
     layer = case.layer
     first = layer(case.query, case.context)
-    others = data.draw(st.lists(st.sampled_from(sorted(answers(case))), min_size=1, max_size=3), label="calls between")
+    others = data.draw(
+        st.lists(st.sampled_from(sorted(methods(case))), min_size=1, max_size=3), label="methods called in between"
+    )
     for name in others:
-        call, arguments = answers(case)[name]
+        call, arguments = methods(case)[name]
         call(layer, *[case.tensor(2, *argument.shape) for argument in arguments]).sum().backward()
     layer(case.tensor(layer.width), case.tensor(case.tokens + 2, layer.context_width))
     assert_same(case, layer(case.query, case.context), first, forward, case.query, case.context)
@@ -41,7 +43,7 @@ def test_no_memory(conformance: Conformance) -> None:
 
 
 def arguments_unmodified(case: Case, data: st.DataObject) -> None:
-    """A call leaves its arguments, and the layer's parameters and buffers, as they were."""
+    """A call modifies neither its arguments nor the layer's parameters and buffers."""
     _, call, arguments = drawn(case, data)
     before, saved = state(case.layer), [argument.clone() for argument in arguments]
     call(case.layer, *arguments)
@@ -58,7 +60,7 @@ def test_arguments_unmodified(conformance: Conformance) -> None:
 
 
 def modes(case: Case, data: st.DataObject) -> None:
-    """`train()` and `eval()` make no difference, bit for bit on a CPU: no dropout, no statistics."""
+    """`train()` and `eval()` give the same output, bit for bit on a CPU: no dropout, no batch statistics."""
     _, call, arguments = drawn(case, data)
     training = call(case.layer.train(), *arguments)
     assert_same(case, call(case.layer.eval(), *arguments), training, call, *arguments)
@@ -82,7 +84,7 @@ def test_without_gradients(conformance: Conformance) -> None:
 
 
 def state_round_trip(case: Case, data: st.DataObject) -> None:
-    """Saved with safetensors and loaded into a new layer of the same configuration, a state gives the same output."""
+    """A state dict saved with safetensors and loaded into a new layer of the same configuration gives the same output."""
     saved = safetensors.torch.save({name: part.contiguous() for name, part in case.layer.state_dict().items()})
     fresh = case.built(seed=0).to(device=case.device, dtype=case.dtype)
     fresh.load_state_dict(safetensors.torch.load(saved), strict=True)
@@ -95,7 +97,7 @@ def test_state_round_trip(conformance: Conformance) -> None:
 
 
 def copies(case: Case, data: st.DataObject) -> None:
-    """`copy.deepcopy` gives the same layer, apart from the first: what changes the copy leaves the original."""
+    """`copy.deepcopy` gives an independent layer with the same output: changes of the copy do not affect the original."""
     wanted = case.layer(case.query, case.context)
     twin = copy.deepcopy(case.layer)
     assert_same(case, twin(case.query, case.context), wanted, forward, case.query, case.context)
@@ -110,16 +112,18 @@ def test_copies(conformance: Conformance) -> None:
 
 
 def state_size(case: Case, data: st.DataObject) -> None:
-    """`state_size` is an integer ≥ 0 that no further token lessens, alike in all modes and dtypes; −1 tokens are refused."""
+    """`state_size` is an integer ≥ 0, never decreases with more tokens, is the same in all modes and dtypes, and refuses −1."""
     layer, most = case.layer, data.draw(st.integers(1, 300), label="tokens")
     sizes = [layer.state_size(tokens) for tokens in range(most + 1)]
     for tokens, size in enumerate(sizes):
         assert type(size) is int, f"state_size({tokens}) is {size!r}, needs an integer"
         least = max(sizes[:tokens], default=0)
-        assert size >= least, f"state_size({tokens}) is {size}, needs at least {least}, as of fewer tokens or none"
+        assert size >= least, f"state_size({tokens}) is {size}, needs at least {least}, the size for fewer tokens"
     for mode in (True, False):
         size = layer.train(mode).state_size(most)
-        assert size == sizes[most], f"state_size({most}) is {size} after train({mode}), needs {sizes[most]} as before"
+        assert size == sizes[most], (
+            f"state_size({most}) is {size} after train({mode}), needs {sizes[most]} as before the call"
+        )
     for twin, dtype in ((case.single_layer, torch.float32), (case.wide_layer, torch.float64)):
         size = twin.state_size(most)
         assert size == sizes[most], f"state_size({most}) is {size} in {dtype}, needs {sizes[most]} as in {case.dtype}"
@@ -127,7 +131,7 @@ def state_size(case: Case, data: st.DataObject) -> None:
         size = layer.state_size(-1)
     except ArgumentError:
         return
-    raise AssertionError(f"state_size(-1) is {size}, needs an ArgumentError; start with self.check_state_size(tokens)")
+    raise AssertionError(f"state_size(-1) is {size}, needs an ArgumentError; call self.check_state_size(tokens) first")
 
 
 def test_state_size(conformance: Conformance) -> None:
@@ -135,5 +139,5 @@ def test_state_size(conformance: Conformance) -> None:
 
 
 def state(layer: ContextualLayer) -> dict[str, Tensor]:
-    """Copies of all parameters and buffers, those included that are not saved."""
+    """Copies of all parameters and buffers, including buffers that are not saved."""
     return {name: part.detach().clone() for name, part in (*layer.named_parameters(), *layer.named_buffers())}

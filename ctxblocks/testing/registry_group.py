@@ -1,4 +1,4 @@
-"""Group *registry*: the layer's specification, and the way from its name to a layer."""
+"""Group *registry*: the layer's specification, and building the layer by name."""
 
 import attrs
 import torch
@@ -10,7 +10,7 @@ from ctxblocks.testing.cases import Case, Conformance
 
 
 def builds(case: Case, data: st.DataObject) -> None:
-    """Every example configuration builds a layer in torch's default dtype, and so does `create` from its fields."""
+    """Every example configuration builds a layer in torch's default dtype, and so does `create` with the same fields."""
     made = create(
         case.spec.name, **{f.alias: getattr(case.config, f.name) for f in attrs.fields(type(case.config)) if f.init}
     )
@@ -26,7 +26,7 @@ def test_builds(conformance: Conformance) -> None:
 
 
 def config_frozen(case: Case, data: st.DataObject) -> None:
-    """The configuration is frozen, and needs its width only."""
+    """The configuration is frozen, and `width` is its only required field."""
     try:
         case.config.width = case.config.width
     except attrs.exceptions.FrozenInstanceError:
@@ -40,7 +40,7 @@ def test_config_frozen(conformance: Conformance) -> None:
 
 
 def test_named(conformance: Conformance) -> None:
-    """The layer is listed under its name, by one provider, with a summary of one line."""
+    """The layer is registered under its name by one plugin, and its summary is one line."""
     known, spec = registry(), conformance.spec
     assert known.layers[spec.name] == spec
     assert known.providers[spec.name] in known.plugins

@@ -1,8 +1,8 @@
-"""The conformance suite: every property that a contextual layer has to have.
+"""The conformance suite: all tests that a contextual layer has to pass.
 
     pytest --pyargs ctxblocks.testing.suite --ctx-layer NAME
 
-or, in a test file of one's own,
+or, in a test file,
 
     from ctxblocks.testing.suite import *
 """

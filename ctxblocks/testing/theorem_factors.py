@@ -1,4 +1,4 @@
-"""The factorisation of an update into tokens, and fine-tuning on them [App. E, Sec. 4.4]."""
+"""The factorisation of an update into one operator per token, and fine-tuning on the tokens [App. E, Sec. 4.4]."""
 
 import copy
 
@@ -16,7 +16,7 @@ from ctxblocks.blocks.update import ImplicitUpdate
 from ctxblocks.exactness.measure import Measure, Transferred
 from ctxblocks.exactness.tolerance import DRAWS, SPREAD, round_off, within
 from ctxblocks.testing.cases import Case
-from ctxblocks.testing.theorem_algebra import close, dense, rounding
+from ctxblocks.testing.rounding import close, dense, rounding
 from ctxblocks.testing.theorem_draws import SMOOTH, draw_block, first
 from ctxblocks.testing.theorem_simulation import noisy
 from ctxblocks.testing.theorem_stack import draw_solver_for
@@ -27,7 +27,7 @@ __all__ = ["factors_carry_the_read", "factors_keep_the_output", "finetuning_is_s
 
 
 def draw_factorization(case: Case, data: st.DataObject) -> Factorization:
-    """Of a drawn block, by least norm or augmented."""
+    """The factorisation for a drawn block, by least norm or augmented."""
     block = draw_block(case, data)
     solver = draw_solver_for(case, data, block)
     with torch.no_grad():
@@ -37,11 +37,11 @@ def draw_factorization(case: Case, data: st.DataObject) -> Factorization:
             return factorize(block, case.query, case.context, solver=Augmented())
 
 
-def _grown(found: Factorization, i: int) -> Tensor:  # (…, d), float64
-    """`|P_1| … |P_i||z_i|`: what a chain of `i` factors makes of absolute values."""
-    size = found.reads.z[..., i, :].detach().double().abs()
+def _grown(factors: Factorization, i: int) -> Tensor:  # (…, d), float64
+    """`|P_1| … |P_i||z_i|`: the product of `i` factors and the read on absolute values."""
+    size = factors.reads.z[..., i, :].detach().double().abs()
     for j in range(i, 0, -1):
-        factor = found.factor(j)
+        factor = factors.factor(j)
         size = (dense(factor, sign=False) @ size.unsqueeze(-1)).squeeze(-1)
         if factor.offset is not None:
             size = size + factor.direction.detach().double().abs() * factor.offset.double().abs().unsqueeze(-1)
@@ -49,31 +49,36 @@ def _grown(found: Factorization, i: int) -> Tensor:  # (…, d), float64
 
 
 def factors_carry_the_read(case: Case, data: st.DataObject) -> None:
-    """`P_1 … P_i A_i = A_0`; product and total update differ by a `K` with `K A(x) = 0` [App. E, Eq. 31, Rem. 2.4]."""
-    found = draw_factorization(case, data)
-    assume(found.block.reads_context)
+    """`P_1 … P_i A_i = A_0`; the product and the total update differ by a `K` with `K A(x) = 0` [App. E, Eq. 31, Rem. 2.4]."""
+    factors = draw_factorization(case, data)
+    assume(factors.block.reads_context)
     i = data.draw(st.integers(0, case.tokens), label="tokens moved")
-    reads = found.reads.z.detach()
-    unit = rounding(case, max(i, 1) * reads.shape[-1], reads)
-    size = _grown(found, i) + reads[..., 0, :].double().abs()
-    close(found.partial(i).apply(reads[..., i, :]), reads[..., 0, :].double(), size, unit)
+    reads = factors.reads.z.detach()
+    unit = rounding(case.query, max(i, 1) * reads.shape[-1], reads)
+    size = _grown(factors, i) + reads[..., 0, :].double().abs()
+    close(factors.partial(i).apply(reads[..., i, :]), reads[..., 0, :].double(), size, unit)
     last = reads[..., -1, :]
     total = LeastNorm() if bool((last != 0).any(-1).all()) else Augmented()
     operator = total.solve(last, reads[..., 0, :])
-    grown = _grown(found, case.tokens) + reads.double().abs().sum(-2)
-    product, whole = found.product().apply(last).double(), operator.apply(last).double()
-    close(product - whole, torch.zeros_like(product), grown, rounding(case, (case.tokens + 1) * reads.shape[-1], reads))
+    grown = _grown(factors, case.tokens) + reads.double().abs().sum(-2)
+    product, whole = factors.product().apply(last).double(), operator.apply(last).double()
+    close(
+        product - whole,
+        torch.zeros_like(product),
+        grown,
+        rounding(case.query, (case.tokens + 1) * reads.shape[-1], reads),
+    )
 
 
 def factors_keep_the_output(case: Case, data: st.DataObject) -> None:
-    """`T_{W_i}(c_{i+1} … c_n, x)` is the output with all of the context, for every `i` [App. E, Eq. 27]."""
-    found = draw_factorization(case, data)
-    block, reads, query = found.block, found.reads, case.query
+    """`T_{W_i}(c_{i+1} … c_n, x)` equals the output with the full context for every `i` [App. E, Eq. 27]."""
+    factors = draw_factorization(case, data)
+    block, reads, query = factors.block, factors.reads, case.query
     with torch.no_grad():
-        outputs = found.outputs()
+        outputs = factors.outputs()
     measure = Measure(block, case.seed)
     for i in range(case.tokens + 1):
-        shift = found.shift(i)
+        shift = factors.shift(i)
         base, full = (
             Read(reads.z[..., j, :], None if reads.bypass is None else reads.bypass[..., j, :]) for j in (i, 0)
         )
@@ -81,22 +86,24 @@ def factors_keep_the_output(case: Case, data: st.DataObject) -> None:
         operator = solver.solve(base.z, full.z) if block.reads_context else ContextOperator.identity(base.z)
         used = Transferred(query, base, full, ImplicitUpdate(operator, shift))
         chain = (
-            max(i, 1) * rounding(case, base.z.shape[-1]).relative * _grown(found, i) if block.reads_context else None
+            max(i, 1) * rounding(case.query, base.z.shape[-1]).relative * _grown(factors, i)
+            if block.reads_context
+            else None
         )
         compared = measure.outputs(used, outputs[..., i, :], outputs[..., 0, :], off=chain)
         assert compared.ok, f"{i} tokens moved: {compared}"
 
 
 def finetuning_is_sgd(case: Case, data: st.DataObject) -> None:
-    """The rank-one steps are those of SGD on the readers, one example after another, for every task of a batch [Sec. 4.4].
+    """`finetune` gives the outputs of SGD on the readers, one example after another, for every task of a batch [Sec. 4.4].
 
-    The tolerance is that of an output: three times what 8 runs of SGD in float64 differ by when layer and readers are off by
-    their bounds, three times the definition's own error, and `4u max|out|`.
+    The tolerance is that of an output: three times the largest deviation over 8 runs of SGD in float64 with noise in the layer
+    and the readers, three times the error of the definition, and `4u max|out|`.
     """
     assume(case.layer.context_width == case.layer.width)
     block = draw_block(case, data, SMOOTH)
     lr = 0.05
-    context = case.context[..., :3, :]  # autograd is slow, and three steps show it
+    context = case.context[..., :3, :]  # three steps: autograd is slow
     fast = first(finetune(block, case.query, context, lr).outputs, 2)
     task = first(case.query, 1), first(context, 2)
     wide = task[0].double(), task[1].double()
@@ -112,7 +119,7 @@ def finetuning_is_sgd(case: Case, data: st.DataObject) -> None:
 
 
 def _sgd(block: ContextualBlock, query: Tensor, context: Tensor, lr: float) -> Tensor:  # (d,), (n, d) -> (n + 1, d)
-    """The outputs at the query alone after every step of SGD; the block's weights are put back."""
+    """The outputs for the query alone after every step of SGD; the block's weights are restored afterwards."""
     weights = [reader.weight for reader in block.network.readers.values()]
     before = [weight.detach().clone() for weight in weights]
     inputs, targets = last_entry_hidden(context)

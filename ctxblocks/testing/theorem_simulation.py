@@ -1,9 +1,9 @@
-"""The tolerance where a statement meets a fast method, or runs through several blocks.
+"""The tolerance of statements that use fast methods of the layer or several blocks, by simulating their errors.
 
-`transfer_generation`, `dynamics`, `factorize` and patched tokens read the layer by its fast methods, and the run with their
-updates reads it by `forward`. The two differ by what the rule "fast against definition" allows, and the difference grows
-on its way through the update and the blocks that follow. So the whole program is run in float64, with every call of a
-layer off by that rule and every reader's product by the readers' bound, 8 times side by side.
+`transfer_generation`, `dynamics`, `factorize` and updates of kept tokens call the fast methods of the layer, and the run with
+their updates calls `forward`. The two may differ by the tolerance of "fast against definition", and the difference may grow
+in the update and in later blocks. The whole computation therefore runs in float64 with noise: 8 runs in one batch, with
+noise of that tolerance on every output of a layer, and noise of the readers' bound on every output of a reader.
 """
 
 import copy
@@ -20,37 +20,39 @@ from ctxblocks.testing.cases import Case
 
 
 class _Noisy(ContextualLayer):
-    """A layer in float64, each result off by Gaussian noise of what its low-precision twin may be off by."""
+    """A float64 layer whose outputs have Gaussian noise of the size of the low-precision layer's tolerance."""
 
     def __init__(self, layer: ContextualLayer, exact: ContextualLayer, dtype: torch.dtype, seed: int) -> None:
         super().__init__(layer.width, layer.context_width)
-        self._twins = (layer, exact)  # in a tuple, so that neither's parameters become this module's
+        self._layers = (layer, exact)  # in a tuple, so that their parameters are not registered here
         self._dtype = dtype
         self._generator = torch.Generator().manual_seed(seed)
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         """`A(C, x)`."""
-        return self._off(lambda layer, q, c: layer(q, c), query, context)
+        return self._with_noise(lambda layer, q, c: layer(q, c), query, context)
 
     def causal(self, queries: Tensor, context: Tensor) -> Tensor:
         """`A(C_i, q_i)`."""
-        return self._off(lambda layer, q, c: layer.causal(q, c), queries, context)
+        return self._with_noise(lambda layer, q, c: layer.causal(q, c), queries, context)
 
     def prefixes(self, query: Tensor, context: Tensor) -> Tensor:
         """`A(C_i, x)`."""
-        return self._off(lambda layer, q, c: layer.prefixes(q, c), query, context)
+        return self._with_noise(lambda layer, q, c: layer.prefixes(q, c), query, context)
 
     def suffixes(self, query: Tensor, context: Tensor) -> Tensor:
         """`A(c_{i+1} … c_n, x)`."""
-        return self._off(lambda layer, q, c: layer.suffixes(q, c), query, context)
+        return self._with_noise(lambda layer, q, c: layer.suffixes(q, c), query, context)
 
     def sequence(self, tokens: Tensor) -> Tensor:
-        """Every token after those before it."""
-        return self._off(lambda layer, t, _: layer.sequence(t), tokens, tokens)
+        """`A(tokens[:t], tokens[t])` for every `t`."""
+        return self._with_noise(lambda layer, t, _: layer.sequence(t), tokens, tokens)
 
-    def _off(self, call: Callable[[ContextualLayer, Tensor, Tensor], Tensor], one: Tensor, two: Tensor) -> Tensor:
-        """`exact + Eξ`, `E = 8 max|low − exact| + 8u max|exact|` over the rows of the call."""
-        layer, exact = self._twins
+    def _with_noise(
+        self, call: Callable[[ContextualLayer, Tensor, Tensor], Tensor], one: Tensor, two: Tensor
+    ) -> Tensor:
+        """`exact + Eξ` with `E = 8 max|low − exact| + 8u max|exact|`, the maxima over all rows."""
+        layer, exact = self._layers
         stored = (one.to(self._dtype), two.to(self._dtype))
         output = call(exact, one, two)
         own = (call(layer, *stored).double() - call(exact, stored[0].double(), stored[1].double())).abs()
@@ -62,7 +64,7 @@ class _Noisy(ContextualLayer):
 
 
 def noisy(model: ContextualBlock | Stack, case: Case) -> ContextualBlock | Stack:
-    """A float64 copy whose layers and readers are off by what they may be off by in the dtype of the case."""
+    """A float64 copy whose layers and readers have noise of the size of their tolerances in the case's dtype."""
     copied = copy.deepcopy(model).double()
     generator = torch.Generator().manual_seed(case.seed)
     pairs = zip(model.in_order, copied.in_order, strict=True)
@@ -74,7 +76,7 @@ def noisy(model: ContextualBlock | Stack, case: Case) -> ContextualBlock | Stack
 
 
 def _reader_noise(case: Case, generator: torch.Generator) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
-    """`(u + d u_acc)(3|W||z| + |b|) ξ` on a reader's output: the readers' bound where both reads have the size of this one."""
+    """A hook that adds `(u + d u_acc)(3|W||z| + |b|) ξ`: the readers' bound where both reads have the same size."""
 
     def hook(reader: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         assert isinstance(reader, nn.Linear)
@@ -98,10 +100,11 @@ def simulate(
     query: Tensor,  # (…, d)
     context: Tensor,  # (…, n, d_context)
 ) -> Comparison:
-    """`program(model, query, context)` against `definition(…)`, both `(…, d')` with rows of errors over the last axis.
+    """Compare `program(model, query, context)` with `definition(model, query, context)`, both `(…, d')`, row by row.
 
-    The tolerance is `3 ×` what the noise changes in the float64 program at most, `+ 3 ×` the definition's own error against
-    float64, `+ 4u max|out|`, as for one block. A program that is wrong is no less wrong in float64, and adds nothing to it.
+    The tolerance is `3 ×` the largest effect of the noise on the float64 program, `+ 3 ×` the error of the definition against
+    float64, `+ 4u max|out|`, as for one block. An error in the program does not enlarge it: it is the same with and without
+    noise.
     """
     got, wanted = program(model, query, context), definition(model, query, context)
     exact = copy.deepcopy(model).double()

@@ -24,7 +24,7 @@ __all__ = ["generation_is_reproduced", "kept_tokens_are_restored", "stack_is_pat
 
 
 def draw_stack(case: Case, data: st.DataObject, kinds: Sequence[str] = KINDS) -> Stack:
-    """Two blocks of drawn kinds around the same layer, each with a network of its own."""
+    """Two blocks of drawn kinds around the same layer, with different networks."""
     assume(case.layer.context_width == case.layer.width)
     fitting = [kind for kind in kinds if admits(kind, case.layer)]
     drawn = data.draw(st.tuples(st.sampled_from(fitting), st.sampled_from(fitting)), label="blocks")
@@ -32,7 +32,7 @@ def draw_stack(case: Case, data: st.DataObject, kinds: Sequence[str] = KINDS) ->
 
 
 def draw_solver_for(case: Case, data: st.DataObject, block: Block) -> Solver:
-    """Least norm or augmented; the latter where some read is zero."""
+    """`LeastNorm` or `Augmented`; always `Augmented` if some read is zero."""
     if data.draw(st.booleans(), label="augmented"):
         return Augmented()
     try:
@@ -43,10 +43,10 @@ def draw_solver_for(case: Case, data: st.DataObject, block: Block) -> Solver:
 
 
 def stack_is_patched_block_by_block(case: Case, data: st.DataObject) -> None:
-    """The query's activation is that of the full run after every block, whatever stays of the context [App. C, Eq. 17–22].
+    """After every block the query's activation equals that of the full run, for any reduced context [App. C, Eq. 17–22].
 
-    The rule for one block serves: `δ` is taken against what the reduced run, patched below, really reads, so that rounding
-    in lower blocks is part of both reads and none of it accumulates.
+    The tolerance is that of one block. Each `δ` is relative to the actual read of the reduced run with the updates of the
+    earlier blocks, so rounding errors of earlier blocks are part of both reads and do not accumulate.
     """
     stack, keep = draw_stack(case, data), draw_keep(case, data)
     solver = draw_solver_for(case, data, stack)
@@ -65,24 +65,24 @@ def stack_is_patched_block_by_block(case: Case, data: st.DataObject) -> None:
                 for q, t in zip((patched[number], full[number]), tokens[::-1], strict=True)
             ]
             used = Transferred(full[number], reads[0], reads[1], update)
-            found = Measure(block, case.seed).outputs(used, patched[number + 1], full[number + 1])
-            assert found.ok, f"block {number}: {found}"
-            if not found.counted.all():
-                return  # a router chose other experts, and what follows is another function
+            comparison = Measure(block, case.seed).outputs(used, patched[number + 1], full[number + 1])
+            assert comparison.ok, f"block {number}: {comparison}"
+            if not comparison.counted.all():
+                return  # a router chose other experts, so that later blocks compute another function
             tokens = [block.sequence(each) for each in tokens]
 
 
 def _activations(stack: Stack, tokens: Tensor, updates: Sequence[ImplicitUpdate] | None) -> Tensor:  # (…, L, n, d)
-    """All tokens after every block."""
-    found = []
+    """The activations of all tokens after every block."""
+    activations = []
     for number, block in enumerate(stack):
         tokens = block.sequence(tokens, None if updates is None else updates[number])
-        found.append(tokens)
-    return torch.stack(found, dim=-3)
+        activations.append(tokens)
+    return torch.stack(activations, dim=-3)
 
 
 def kept_tokens_are_restored(case: Case, data: st.DataObject) -> None:
-    """Each token that stays carries its own patches, and every remaining activation agrees after every block [App. C]."""
+    """With updates for each token that stays, the activations of these tokens agree after every block [App. C]."""
     stack, keep = draw_stack(case, data, DENSE), draw_keep(case, data)
     rows = [*keep, case.tokens]
 
@@ -97,18 +97,18 @@ def kept_tokens_are_restored(case: Case, data: st.DataObject) -> None:
         tokens = torch.cat([context, query.unsqueeze(-2)], dim=-2)
         return _activations(model, tokens, None)[..., rows, :]
 
-    found = simulate(case, stack, patched, direct, case.query, case.context)
-    assert found.ok, str(found)
+    comparison = simulate(case, stack, patched, direct, case.query, case.context)
+    assert comparison.ok, str(comparison)
 
 
 def _prompt_and_response(query: Tensor, context: Tensor, split: int) -> tuple[Tensor, Tensor]:
-    """`U` and `R`: the first tokens of `[C, x]`, and the rest; at least one each."""
+    """`U` and `R`: the first `split` tokens of `[C, x]` and the remaining ones."""
     tokens = torch.cat([context, query.unsqueeze(-2)], dim=-2)
     return tokens[..., :split, :], tokens[..., split:, :]
 
 
 def generation_is_reproduced(case: Case, data: st.DataObject) -> None:
-    """Without the prompt and with one update per token, every prediction of the response is the same [Rem. 2.6, Cor. 2.6.1]."""
+    """With one update per token, every prediction of the response is the same without the prompt [Rem. 2.6, Cor. 2.6.1]."""
     assume(case.tokens >= 1 and case.layer.context_width == case.layer.width)
     model = draw_stack(case, data, DENSE) if data.draw(st.booleans(), label="stack") else draw_block(case, data, DENSE)
     split = data.draw(st.integers(1, case.tokens), label="prompt tokens")
@@ -130,14 +130,14 @@ def generation_is_reproduced(case: Case, data: st.DataObject) -> None:
         served = range(split - 1, tokens.shape[-2] - 1)
         return torch.stack([model(tokens[..., i, :], tokens[..., :i, :]) for i in served], dim=-2)
 
-    found = simulate(case, model, without_prompt, with_prompt, case.query, case.context)
-    assert found.ok, str(found)
+    comparison = simulate(case, model, without_prompt, with_prompt, case.query, case.context)
+    assert comparison.ok, str(comparison)
 
 
 def _step(
     model: Block, query: Tensor, kept: Tensor, updates: ImplicitUpdate | list[ImplicitUpdate], j: int
 ) -> Tensor:  # (…, d)
-    """The prediction of `r_{j+1}` by the model that never sees the prompt."""
+    """The prediction of `r_{j+1}` by the model without the prompt."""
     if isinstance(updates, list):
         patches: list[ImplicitUpdate] | ImplicitUpdate = [update[..., j] for update in updates]
     else:

@@ -1,4 +1,4 @@
-"""Theorem 2.2 and its kin on one block [Thm. 2.2, Cor. 2.5.1, Rem. 2.4, Thm. B.2]."""
+"""The theorems for one block [Thm. 2.2, Cor. 2.5.1, Rem. 2.4, Thm. B.2]."""
 
 import dataclasses
 from typing import cast
@@ -42,30 +42,30 @@ __all__ = [
 
 
 def transfer_is_exact(case: Case, data: st.DataObject) -> None:
-    """The block with the update and what stays answers as with the whole context [Thm. 2.2, Cor. 2.5.1, Thm. B.2].
+    """With the update, the block maps the reduced context to its output for the full one [Thm. 2.2, Cor. 2.5.1, Thm. B.2].
 
-    Every block kind, network, solver and place of the bypass shift; any part of the context removed.
+    Tested for every kind of block, network, solver and place of the bias shift, with any part of the context removed.
     """
     block = draw_block(case, data)
     place = cast(Place, data.draw(st.sampled_from(block.places), label="place"))
     solver = draw_solver(case, data, block.width)
     reduced = draw_part(case, data)
-    found = identity(Measure(block, case.seed), case.query, case.context, reduced, solver=solver, place=place)
-    assert found.ok, str(found)
+    comparison = identity(Measure(block, case.seed), case.query, case.context, reduced, solver=solver, place=place)
+    assert comparison.ok, str(comparison)
 
 
 def projection_site(case: Case, data: st.DataObject) -> None:
-    """The same with the update in the layer's own output projection, where nothing bypasses it [Thm. 2.2]."""
+    """The identity for an update of the layer's output projection, which has no bypass [Thm. 2.2]."""
     assume(isinstance(case.layer, ProjectedLayer))
     block = draw_block(case, data)
     solver = draw_solver(case, data, block.site("out-proj").readers()["projection"].in_features)
     reduced = draw_part(case, data)
-    found = identity(Measure(block, case.seed), case.query, case.context, reduced, solver=solver, site="out-proj")
-    assert found.ok, str(found)
+    comparison = identity(Measure(block, case.seed), case.query, case.context, reduced, solver=solver, site="out-proj")
+    assert comparison.ok, str(comparison)
 
 
 def keep_names_the_rows(case: Case, data: st.DataObject) -> None:
-    """`keep=[…]` is `reduced=` of those rows, bit for bit."""
+    """`keep=[…]` gives the same update as `reduced=` with those rows, bit for bit."""
     block, keep = draw_block(case, data), draw_keep(case, data)
     kept = transfer(block, case.query, case.context, keep=keep, solver=Augmented())
     reduced = transfer(block, case.query, case.context, case.context[..., keep, :], solver=Augmented())
@@ -74,7 +74,7 @@ def keep_names_the_rows(case: Case, data: st.DataObject) -> None:
 
 
 def merged_weights(case: Case, data: st.DataObject) -> None:
-    """One query's update written into the weights, and the block called without an update [Eq. 1, Eq. 13–16]."""
+    """A block with one query's update merged into its weights needs no update at its call [Eq. 1, Eq. 13–16]."""
     block = draw_block(case, data)
     place = cast(Place, data.draw(st.sampled_from(block.places), label="place"))
     solver = draw_solver(case, data, block.width)
@@ -83,12 +83,12 @@ def merged_weights(case: Case, data: st.DataObject) -> None:
         update = solve(block, query, context, reduced, solver=solver, place=place)
         base, full = block.site("network").read(query, reduced), block.site("network").read(query, context)
         got, wanted = update.merged(block)(query, reduced), block(query, context)
-    found = Measure(block, case.seed).outputs(Transferred(query, base, full, update), got, wanted)
-    assert found.ok, str(found)
+    comparison = Measure(block, case.seed).outputs(Transferred(query, base, full, update), got, wanted)
+    assert comparison.ok, str(comparison)
 
 
 def not_unique(case: Case, data: st.DataObject) -> None:
-    """`ΔW + K` with `K A(C∖Y, x) = 0` serves equally, and has no smaller norm [Rem. 2.4]; here `K = Wδ vᵀ` with `vᵀz = 0`."""
+    """`ΔW + K` with `K A(C∖Y, x) = 0` is exact too, and its norm is not smaller [Rem. 2.4]; here `K = Wδ vᵀ` with `vᵀz = 0`."""
     block, reduced = draw_block(case, data), draw_part(case, data)
     assume(block.reads_context)
     base, full = (block.site("network").read(case.query, tokens) for tokens in (reduced, case.context))
@@ -103,15 +103,15 @@ def not_unique(case: Case, data: st.DataObject) -> None:
     other = dataclasses.replace(least, operator=ContextOperator(least.operator.direction, key))
     with torch.no_grad():
         got, wanted = block(case.query, reduced, update=other), block(case.query, case.context)
-    found = Measure(block, case.seed).outputs(Transferred(case.query, base, full, other), got, wanted)
-    assert found.ok, str(found)
+    comparison = Measure(block, case.seed).outputs(Transferred(case.query, base, full, other), got, wanted)
+    assert comparison.ok, str(comparison)
     # ‖k + v‖² = ‖k‖² + ‖v‖², up to the rounding of k and v to the dtype
     shorter = other.operator.key.double().norm(dim=-1) < (1 - 8 * torch.finfo(case.dtype).eps) * size.squeeze(-1)
     assert not shorter.any()
 
 
 def control_without_update(case: Case, data: st.DataObject) -> None:
-    """Where the context moves the read, leaving out the update, the operator or the shift is seen."""
+    """Where the context changes the read, an output without the update, operator or shift is beyond the tolerance."""
     for kind in ("plain/gated",) if case.layer.has_skip else ("plain/gated", "skip/gated"):
         block, reduced = build(kind, case.layer, case.seed), draw_part(case, data)
         base, full = (block.site("network").read(case.query, tokens) for tokens in (reduced, case.context))
@@ -127,12 +127,12 @@ def control_without_update(case: Case, data: st.DataObject) -> None:
             wanted = block(case.query, case.context)
             for wrong in faulty:
                 got = block(case.query, reduced, update=wrong)
-                found = measure.outputs(used, got, wanted)
-                assert (found.error > found.tolerance)[matters].all(), str(found)
+                comparison = measure.outputs(used, got, wanted)
+                assert (comparison.error > comparison.tolerance)[matters].all(), str(comparison)
 
 
 class _Centred(ContextualLayer):
-    """`A(C, x) − A(x)`: exactly zero without context, so that every query is degenerate."""
+    """`A(C, x) − A(x)`: zero without context, so that every query is degenerate."""
 
     def __init__(self, layer: ContextualLayer) -> None:
         super().__init__(layer.width, layer.context_width)
@@ -143,21 +143,21 @@ class _Centred(ContextualLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d_context)
     ) -> Tensor:  # (…, d)
-        """The layer's context vector."""
+        """The context vector `δ(C)` of the wrapped layer."""
         centred: Tensor = self.layer(query, context) - self.layer(query, context[..., :0, :])
         return centred
 
 
 def degenerate_query(case: Case, data: st.DataObject) -> None:
-    """Where the read without context is zero, least norm and metric say what to do, and `Augmented` is exact."""
+    """If the read without context is zero, the errors of `LeastNorm` and `Metric` name `Augmented`, which is exact."""
     name = data.draw(st.sampled_from(tuple(NETWORKS)), label="network")
     layer = _Centred(case.layer)
     block = build(f"plain/{name}", layer, case.seed)
     empty = case.context[..., :0, :]
     with torch.no_grad():
         assume_some(layer(case.query, case.context) != 0)
-    for solver in (LeastNorm(), Metric(draw_metric(case, layer.width))):
+    for solver in (LeastNorm(), Metric(draw_metric(case.query, case.generator(), layer.width))):
         with pytest.raises(DegenerateQueryError, match=r"solver=Augmented\(\)"):
             transfer(block, case.query, case.context, solver=solver)
-    found = identity(Measure(block, case.seed), case.query, case.context, empty, solver=Augmented())
-    assert found.ok, str(found)
+    comparison = identity(Measure(block, case.seed), case.query, case.context, empty, solver=Augmented())
+    assert comparison.ok, str(comparison)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctxblocks import ProjectedLayer
+from ctxblocks.numerics import dot, widen
 from ctxblocks_attention.config import SelfAttentionConfig
 from ctxblocks_attention.fused import Reads, attend, causal_with_self
 from ctxblocks_attention.heads import shared, split_heads
@@ -22,9 +23,9 @@ class SelfAttention(ProjectedLayer):
         config: the layer's shape.
     """
 
-    chunk = 64  # tokens of which running averages go one by one, all chunks side by side
-    tile = 32  # tokens in one product of running averages, of values that are not narrow
-    narrow = 16
+    chunk = 64  # tokens in one chunk of running averages of narrow values
+    tile = 32  # tokens in one product of running averages of wide values
+    narrow = 16  # features below which values are narrow
 
     def __init__(self, config: SelfAttentionConfig) -> None:
         super().__init__(config.width)
@@ -43,7 +44,7 @@ class SelfAttention(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, heads · head_width)
-        """The heads' averages of values, side by side; tokens are averaged before `W_v`. Alone, a query reads its own value."""
+        """The averages of the heads, concatenated; tokens are averaged before `W_v`. Without context, the query's own value."""
         if context.shape[-2] == 0:
             return shared(split_heads(self.v_proj(query), self.kv_heads), self.heads).flatten(-2)
         tokens = torch.cat((context, query.unsqueeze(-2)), dim=-2)  # (…, n + 1, d)
@@ -57,20 +58,20 @@ class SelfAttention(ProjectedLayer):
         query: Tensor,  # (…, d)
         projected: Tensor,  # (…, d)
     ) -> Tensor:  # (…, d)
-        """The projection, with the query added if the layer has a skip."""
+        """The projection, plus the query if the layer has a skip connection."""
         return query + projected if self.has_skip else projected
 
     def sequence(
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n, d)
-        """Causal self-attention, by torch's fused kernel."""
+        """Causal self-attention by torch's fused kernel."""
         self.check_sequence(tokens)
         if tokens.shape[-2] == 0:
             return tokens.clone()
         queries, keys, values = self._projected(tokens)
         positions = torch.arange(tokens.shape[-2], device=tokens.device)
-        queries, keys = self._placed(queries, positions), self._placed(keys, positions)
+        queries, keys = self._rotated(queries, positions), self._rotated(keys, positions)
         mixed = attend(queries.transpose(-3, -2), keys.transpose(-3, -2), values.transpose(-3, -2), self.scale)
         return self._finished(tokens, mixed)
 
@@ -79,7 +80,7 @@ class SelfAttention(ProjectedLayer):
         queries: Tensor,  # (…, n + 1, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(C_i, q_i)` for `i = 0 … n`: one causal pass of the queries over the context's keys and a self slot."""
+        """`A(C_i, q_i)` for `i = 0 … n`: one causal pass of the queries over the keys of the context and a self slot."""
         self.check_causal(queries, context)
         return self._finished(queries, self._read(self._reads(self._projected(queries), *self._keys_values(context))))
 
@@ -88,7 +89,7 @@ class SelfAttention(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(C_i, x)` for `i = 0 … n`: running softmax averages; with rotary positions, under which `x` moves, `causal`."""
+        """`A(C_i, x)` for `i = 0 … n` by running averages; as `causal` with rotary positions, where that of `x` changes."""
         self.check_call(query, context)
         if self.rotary_base is None:
             return self._running(query, context)
@@ -100,9 +101,9 @@ class SelfAttention(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(c_{i+1} … c_n, x)` for `i = 0 … n`: running softmax averages from the newest token to the oldest.
+        """`A(c_{i+1} … c_n, x)` for `i = 0 … n` by running averages from the last token to the first.
 
-        Scores depend on distances to the query only, which a cut in front of a suffix leaves as they are.
+        Scores depend only on distances to the query, which are the same in every suffix.
         """
         self.check_call(query, context)
         return self._running(query, context.flip(-2)).flip(-2)
@@ -116,36 +117,37 @@ class SelfAttention(ProjectedLayer):
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> tuple[Tensor, Tensor, Tensor]:  # (…, n, heads, head_width), and twice (…, n, kv_heads, head_width)
-        """Queries, keys and values of the tokens, not yet turned to their positions."""
+        """Queries, keys and values of the tokens, before rotation."""
         return (split_heads(self.q_proj(tokens), self.heads), *self._keys_values(tokens))
 
     def _keys_values(
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> tuple[Tensor, Tensor]:  # twice (…, n, kv_heads, head_width)
+        """Keys and values of the tokens, before rotation."""
         return split_heads(self.k_proj(tokens), self.kv_heads), split_heads(self.v_proj(tokens), self.kv_heads)
 
-    def _placed(
+    def _rotated(
         self,
         features: Tensor,  # (…, n, heads, head_width)
         positions: Tensor,  # (n,)
     ) -> Tensor:  # (…, n, heads, head_width)
-        """The features at their positions."""
+        """The features, rotated where positions are rotary."""
         return features if self.rotary_base is None else rotate(features, positions, self.rotary_base)
 
     def _reads(
         self,
-        own: tuple[Tensor, Tensor, Tensor],  # the queries' `_projected`, of n + 1 rows or one for all
+        own: tuple[Tensor, Tensor, Tensor],  # `_projected` of the n + 1 queries, or of one for all rows
         keys: Tensor,  # (…, n, kv_heads, head_width), of the context
         values: Tensor,  # (…, n, kv_heads, head_width)
     ) -> Reads:
-        """Queries at positions `0 … n`, the context at `0 … n − 1`; a query's own score is the same at every position."""
+        """Queries at positions `0 … n`, tokens at `0 … n − 1`; a query's score with itself does not depend on its position."""
         queries, own_keys, own_values = own
-        rows, wide = keys.shape[-3] + 1, torch.promote_types(queries.dtype, torch.float32)
+        rows = keys.shape[-3] + 1
         own_keys, own_values = shared(own_keys, self.heads), shared(own_values, self.heads)
-        self_scores = (queries.to(wide) * own_keys.to(wide)).sum(-1).mT  # (…, heads, n + 1 or 1)
+        self_scores = dot(queries, own_keys).mT  # (…, heads, n + 1 or 1)
         positions = torch.arange(rows, device=queries.device)
-        queries, keys = self._placed(queries, positions), self._placed(keys, positions[:-1])
+        queries, keys = self._rotated(queries, positions), self._rotated(keys, positions[:-1])
         return Reads(
             queries=queries.transpose(-3, -2).expand(*self_scores.shape[:-1], rows, self.head_width),
             keys=keys.transpose(-3, -2),
@@ -156,7 +158,7 @@ class SelfAttention(ProjectedLayer):
         )
 
     def _read(self, reads: Reads) -> Tensor:  # (…, heads, n + 1, head_width)
-        """What query `i` makes of the first `i` tokens and itself."""
+        """Attention of query `i` to the first `i` tokens and itself."""
         return causal_with_self(reads)
 
     def _finished(
@@ -164,15 +166,15 @@ class SelfAttention(ProjectedLayer):
         queries: Tensor,  # (…, n, d), or one row for all
         mixed: Tensor,  # (…, heads, n, head_width)
     ) -> Tensor:  # (…, n, d)
-        """The heads side by side, projected."""
+        """The output: heads concatenated and projected."""
         return self.finish(queries, self.projection(mixed.transpose(-3, -2).flatten(-2)))
 
     def _running(
         self,
         query: Tensor,  # (…, d)
-        context: Tensor,  # (…, n, d), newest token first where positions count
+        context: Tensor,  # (…, n, d), the last token first where positions matter
     ) -> Tensor:  # (…, n + 1, d)
-        """The outputs for the query with the first `0 … n` of these tokens; narrow tokens are averaged before `W_v`."""
+        """The outputs for the query after the first `0 … n` of these tokens; narrow tokens are averaged before `W_v`."""
         own = query.unsqueeze(-2)
         distances = -torch.arange(context.shape[-2] + 1, device=query.device)
         if self.width < self.head_width:
@@ -191,7 +193,7 @@ class SelfAttention(ProjectedLayer):
         scores: Tensor,  # (…, r, n + 1), of the query itself and of n tokens
         values: Tensor,  # (…, n + 1, f), shared by the r rows
     ) -> Tensor:  # (…, r, n + 1, f)
-        """The averages of the query's own value and those of the first `0 … n` tokens."""
+        """The averages over the query itself and the first `0 … n` tokens."""
         if values.shape[-1] < self.narrow:
             return running_average(scores, values, self.chunk)
         return running_average_wide(scores, values, self.tile)
@@ -200,21 +202,20 @@ class SelfAttention(ProjectedLayer):
         self,
         query: Tensor,  # (…, d)
         parts: tuple[Tensor, ...],  # each (…, m, d), n tokens in all
-        distances: Tensor,  # (n,), the tokens' positions less the query's
+        distances: Tensor,  # (n,), positions of the tokens relative to the query
     ) -> Tensor:  # (…, heads, n), float32 for half types
-        """`q·k_j / sqrt(head_width)` of one query: without positions `(W_kᵀ q)·t_j + q·b_k`, no key being built."""
-        wide = torch.promote_types(query.dtype, torch.float32)
-        queries = split_heads(self.q_proj(query), self.kv_heads, self.heads // self.kv_heads).to(wide) * self.scale
+        """`q·k_j / sqrt(head_width)` of one query; without positions as `(W_kᵀ q)·t_j + q·b_k`, which needs no keys."""
+        queries = widen(split_heads(self.q_proj(query), self.kv_heads, self.heads // self.kv_heads)) * self.scale
         if self.rotary_base is not None:
             keys = torch.cat([self.k_proj(tokens) for tokens in parts], dim=-2)
             keys = rotate(split_heads(keys, self.kv_heads), distances, self.rotary_base)
-            return torch.flatten(queries @ keys.movedim(-3, -1).to(wide), -3, -2)
-        weight = self.k_proj.weight.view(self.kv_heads, self.head_width, self.width).to(wide)
+            return torch.flatten(queries @ widen(keys.movedim(-3, -1)), -3, -2)
+        weight = widen(self.k_proj.weight.view(self.kv_heads, self.head_width, self.width))
         folded = torch.einsum("...grk,gkd->...grd", queries, weight).flatten(-3, -2)  # (…, heads, d)
-        scores = torch.cat([folded @ tokens.to(wide).mT for tokens in parts], dim=-1)
+        scores = torch.cat([folded @ widen(tokens).mT for tokens in parts], dim=-1)
         if not self.has_bias:
             return scores
-        shift = torch.einsum("...grk,gk->...gr", queries, self.k_proj.bias.view(self.kv_heads, -1).to(wide))
+        shift = torch.einsum("...grk,gk->...gr", queries, widen(self.k_proj.bias.view(self.kv_heads, -1)))
         return scores + shift.flatten(-2).unsqueeze(-1)
 
     def _projected_values(
@@ -238,7 +239,7 @@ class SelfAttention(ProjectedLayer):
         self,
         means: Tensor,  # (…, heads, d), each head's average of tokens
     ) -> Tensor:  # (…, heads, head_width)
-        """`W_v m + b_v` of each head: the average of values is the value of the average."""
+        """`W_v m + b_v` of each head: the average of the values is the value of the average."""
         weight = self.v_proj.weight.view(self.kv_heads, self.head_width, self.width)
         grouped = means.reshape(*means.shape[:-2], self.kv_heads, self.heads // self.kv_heads, self.width)
         values = torch.einsum("...grd,gkd->...grk", grouped, weight)

@@ -3,14 +3,12 @@
 from typing import Literal
 
 import attrs
+from attrs.validators import optional
 
 from ctxblocks import ArgumentError
+from ctxblocks.validators import integer_at_least, more_than, one_of
 
-
-def _check_count(instance: object, attribute: "attrs.Attribute[int]", value: int) -> None:
-    """Raise unless `value` is an integer from 1 on."""
-    if not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{attribute.name}: got {value!r}, needs an integer ≥ 1")
+_COUNT = integer_at_least(1)
 
 
 @attrs.frozen(kw_only=True)
@@ -23,43 +21,39 @@ class SelfAttentionConfig:
         head_width: features per head; by default `width // heads`. The scores are scaled by `1 / sqrt(head_width)`.
         kv_heads: number of key and value heads, each serving `heads // kv_heads` query heads; by default `heads`.
         positions: "none", or "rotary" for rotary embeddings of queries and keys (halves paired, as in Llama).
-        rotary_base: base of the rotary frequencies; without effect unless positions are rotary.
+        rotary_base: base of the rotary frequencies; has no effect unless positions are rotary.
         bias: whether the four projections have biases.
-        skip: whether the layer adds its query to its output.
+        skip: whether the layer adds the query to its output.
 
     Raises:
         ArgumentError: a value is out of range, or does not fit another one.
     """
 
-    width: int = attrs.field(validator=_check_count)
-    heads: int | None = attrs.field(default=None, validator=attrs.validators.optional(_check_count))
-    head_width: int | None = attrs.field(default=None, validator=attrs.validators.optional(_check_count))
-    kv_heads: int | None = attrs.field(default=None, validator=attrs.validators.optional(_check_count))
-    positions: Literal["none", "rotary"] = "none"
-    rotary_base: float = 10_000.0
+    width: int = attrs.field(validator=_COUNT)
+    heads: int | None = attrs.field(default=None, validator=optional(_COUNT))
+    head_width: int | None = attrs.field(default=None, validator=optional(_COUNT))
+    kv_heads: int | None = attrs.field(default=None, validator=optional(_COUNT))
+    positions: Literal["none", "rotary"] = attrs.field(default="none", validator=one_of(("none", "rotary")))
+    rotary_base: float = attrs.field(default=10_000.0, validator=more_than(0, advice="the usual one is 10000.0"))
     bias: bool = False
     skip: bool = False
 
     def __attrs_post_init__(self) -> None:
-        """Check values against each other."""
+        """Check the values against each other."""
         _, head_width, _ = self.shape()
-        if self.positions not in ("none", "rotary"):
-            raise ArgumentError(f"positions: got {self.positions!r}, needs 'none' or 'rotary'")
         if self.positions == "rotary" and head_width % 2:
             raise ArgumentError(
-                f"head_width: got {head_width} with rotary positions, needs an even number (features turn in pairs); "
+                f"head_width: got {head_width} with rotary positions, needs an even number (features are rotated in pairs); "
                 f"give head_width={head_width + 1}, or positions='none'"
             )
-        if not self.rotary_base > 0:
-            raise ArgumentError(f"rotary_base: got {self.rotary_base}, needs a positive number, such as 10000.0")
 
     def shape(self) -> tuple[int, int, int]:
-        """`heads`, `head_width` and `kv_heads`, with the defaults filled in."""
+        """`heads`, `head_width` and `kv_heads`, defaults resolved."""
         heads = self.heads if self.heads is not None else 4 if self.width % 4 == 0 else 1
         if self.head_width is None and self.width % heads:
             raise ArgumentError(
-                f"heads: got {heads} for width {self.width}, needs a divisor of the width where head_width is left "
-                f"out; give head_width too, for instance head_width={max(1, self.width // heads)}"
+                f"heads: got {heads} for width {self.width}, needs a divisor of the width unless head_width is given; "
+                f"give head_width too, for instance head_width={max(1, self.width // heads)}"
             )
         head_width = self.width // heads if self.head_width is None else self.head_width
         kv_heads = heads if self.kv_heads is None else self.kv_heads
@@ -75,7 +69,7 @@ class LocalAttentionConfig(SelfAttentionConfig):
     """Shape of a sliding-window self-attention layer: `SelfAttentionConfig` and a window.
 
     Attributes:
-        window: w, the number of context tokens that a query sees beside itself: the last w.
+        window: w, the number of context tokens that a query attends to in addition to itself: the last w.
     """
 
-    window: int = attrs.field(default=4, validator=_check_count)
+    window: int = attrs.field(default=4, validator=_COUNT)

@@ -1,6 +1,6 @@
-"""Softmax attention of many queries at once, through torch's fused kernels.
+"""Softmax attention of many queries at once, by torch's fused kernels.
 
-Heads stand before rows here: queries are `(…, heads, rows, f)`, keys and values `(…, kv_heads, rows, f)`.
+Here the axis of heads comes before that of rows: queries are `(…, heads, rows, f)`, keys and values `(…, kv_heads, rows, f)`.
 """
 
 import dataclasses
@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ctxblocks import inside_transform
+from ctxblocks.numerics import widen
 
 
 @dataclasses.dataclass(frozen=True)
 class Reads:
-    """What `n + 1` queries read: the `n` keys and values of the context, and one key and value of their own.
+    """The inputs of causal attention with `n + 1` queries: `n` keys and values of the context, and those of each query itself.
 
     Attributes:
         queries: `(…, heads, n + 1, f)`.
@@ -23,7 +24,7 @@ class Reads:
         values: `(…, kv_heads, n, f)`.
         self_scores: `(…, heads, n + 1)`, the queries' products with their own keys, float32 for half types.
         self_values: `(…, heads, n + 1, f)`, or one row for all.
-        scale: factor of all scores.
+        scale: factor of all scores, `self_scores` included.
     """
 
     queries: Tensor
@@ -41,9 +42,9 @@ def attend(
     scale: float,
     seen: Tensor | None = None,  # (…, 1, rows, columns), bool
 ) -> Tensor:  # (…, heads, rows, f)
-    """Softmax attention; row `i` sees the columns marked in `seen`, or `0 … i` where it is left out.
+    """Softmax attention; row `i` attends to the columns marked in `seen`, or without it to columns `0 … i`.
 
-    Inside transforms of `torch.func`, for which the fused kernels have no rules, the same by plain products.
+    Inside transforms of `torch.func`, which the fused kernels do not support, it is computed by plain products.
     """
     if inside_transform() and not torch.compiler.is_compiling():
         return _attend_plainly(queries, keys, values, scale, seen)
@@ -58,32 +59,31 @@ def attend(
 
 def _attend_plainly(queries: Tensor, keys: Tensor, values: Tensor, scale: float, seen: Tensor | None) -> Tensor:
     """`attend` by products and a softmax, in float32 for half types."""
-    wide = torch.promote_types(queries.dtype, torch.float32)
     group = queries.shape[-3] // keys.shape[-3]
-    k, v = (x.to(wide).repeat_interleave(group, dim=-3) for x in (keys, values))
+    k, v = (widen(x).repeat_interleave(group, dim=-3) for x in (keys, values))
     if seen is None:
         seen = torch.ones(queries.shape[-2], keys.shape[-2], dtype=torch.bool, device=queries.device).tril()
-    scores = (queries.to(wide) * scale) @ k.mT
+    scores = (widen(queries) * scale) @ k.mT
     return (torch.softmax(scores.masked_fill(~seen, -math.inf), dim=-1) @ v).to(queries.dtype)
 
 
 def causal_with_self(reads: Reads) -> Tensor:  # (…, heads, n + 1, f)
-    """Row `i` attends to keys `1 … i` and to its own: plain causal attention with a self slot in front [Sec. 9]."""
+    """Query `i` attends to tokens `1 … i` and to itself: causal attention with an additional first key, the self slot."""
     if _merges(reads):
         return merged_with_self(reads)
     queries, key_slot, value_slot = _slotted(reads)
-    keys = _behind(key_slot, _widened(reads.keys, queries.shape[-1]))
-    values = _behind(value_slot, _widened(reads.values, queries.shape[-1]))
+    keys = _prepended(key_slot, _padded(reads.keys, queries.shape[-1]))
+    values = _prepended(value_slot, _padded(reads.values, queries.shape[-1]))
     return _merged(attend(queries, keys, values, reads.scale), reads)
 
 
 def merged_with_self(reads: Reads) -> Tensor:  # (…, heads, n + 1, f)
-    """The same without a slot, where no gradient is needed: `p_self = σ(s_self − lse)`, `lse` of the scores of `1 … i`.
+    """The same without a self slot: `p_self = σ(s_self − lse)`, with the log-sum-exp of the scores of tokens `1 … i`.
 
-    Torch's kernel for the CPU gives its log-sum-exp, but carries no gradient through it, and says nothing of that.
+    Torch's CPU kernel returns its log-sum-exp, but silently without a gradient, so this serves only where none is needed.
     """
     lead = reads.queries.shape[:-2]
-    later = reads.queries[..., 1:, :].contiguous()  # expanded queries are slow
+    later = reads.queries[..., 1:, :].contiguous()  # the kernel is slow with expanded queries
     parts = (x.reshape(-1, *x.shape[-3:]) for x in (later, reads.keys, reads.values))
     mixed, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*parts, is_causal=True, scale=reads.scale)
     own = reads.self_values.expand(*lead, reads.queries.shape[-2], -1)
@@ -93,7 +93,7 @@ def merged_with_self(reads: Reads) -> Tensor:  # (…, heads, n + 1, f)
 
 
 def _merges(reads: Reads) -> bool:
-    """Whether torch's CPU kernel may be called by itself: no gradient, no transform, a key head for each query head."""
+    """Whether `merged_with_self` applies: on a CPU, no gradient, no transform, and one key head for each query head."""
     tensors = (reads.queries, reads.keys, reads.values, reads.self_scores, reads.self_values)
     tracked = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     fits = reads.queries.shape[-3] == reads.keys.shape[-3] and reads.keys.shape[-2] > 0
@@ -101,15 +101,15 @@ def _merges(reads: Reads) -> bool:
 
 
 def banded_with_self(reads: Reads, window: int, block: int) -> Tensor:  # (…, heads, n + 1, f)
-    """Row `i` attends to keys `i − window + 1 … i` and to its own, in blocks of `block ≥ window` rows with a self slot each."""
+    """Query `i` attends to tokens `i − window + 1 … i` and itself, in blocks of `block ≥ window` rows, each with a self slot."""
     lead, rows = reads.queries.shape[:-2], reads.queries.shape[-2]
     blocks = -(-rows // block)
     queries, key_slot, value_slot = _slotted(reads)
     queries = F.pad(queries, (0, 0, 0, blocks * block - rows)).reshape(
         math.prod(lead), blocks, block, queries.shape[-1]
     )
-    keys = _behind(key_slot, _near(_widened(reads.keys, queries.shape[-1]), blocks, window, block))
-    values = _behind(value_slot, _near(_widened(reads.values, queries.shape[-1]), blocks, window, block))
+    keys = _prepended(key_slot, _near(_padded(reads.keys, queries.shape[-1]), blocks, window, block))
+    values = _prepended(value_slot, _near(_padded(reads.values, queries.shape[-1]), blocks, window, block))
     keys, values = (x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:]).movedim(1, 0) for x in (keys, values))
     seen = _band(blocks, block, window, queries.device)
     mixed = attend(queries.movedim(1, 0), keys, values, reads.scale, seen)  # (blocks, … heads, block, f')
@@ -122,26 +122,28 @@ def _near(
     window: int,
     block: int,
 ) -> Tensor:  # (…, blocks, window + block − 1, f)
-    """The rows that a block of queries sees: the last `window` before it, and its own but the last."""
+    """The tokens that a block of queries attends to: the last `window` before it, and all but the last in it."""
     padded = F.pad(x, (0, 0, block, blocks * block - x.shape[-2]))
     grid = padded.reshape(*x.shape[:-2], blocks + 1, block, x.shape[-1])
     return torch.cat((grid[..., :-1, block - window :, :], grid[..., 1:, : block - 1, :]), dim=-2)
 
 
 def _band(blocks: int, block: int, window: int, device: torch.device) -> Tensor:  # (blocks, 1, block, block + window)
-    """Which columns a row of a block sees: the slot in front, then the `window` columns that end just before its own."""
+    """The columns that a row of a block attends to: the self slot, then the `window` columns just before its position."""
     row = torch.arange(block, device=device).unsqueeze(-1)
     column = torch.arange(block + window - 1, device=device)
     near = (column >= row) & (column < row + window)
-    first = torch.arange(blocks, device=device).view(-1, 1, 1, 1) * block + column >= window  # the list's own rows
+    first = (
+        torch.arange(blocks, device=device).view(-1, 1, 1, 1) * block + column >= window
+    )  # not the padding before the first token
     return F.pad(near & first, (1, 0), value=True)
 
 
 def _slotted(reads: Reads) -> tuple[Tensor, Tensor, Tensor]:  # (…, heads, n + 1, f'), (f',), (f',)
-    """Queries with their self scores as further features, and the slot's key and value.
+    """Queries with their self scores as further features, and the key and value of the self slot.
 
-    In half precision a score is stored as three features, `s / 64` in parts of falling size against 64s: a single one would
-    round it and overflow float16. The number of features is a multiple of 8, as fused kernels want it.
+    In half precision a score is stored as three features that sum to `s / 64`, with 64 in the key: a single feature would
+    round the score and overflow float16. The number of features is a multiple of 8, which fused kernels require.
     """
     width, dtype = reads.queries.shape[-1], reads.queries.dtype
     if dtype in (torch.float16, torch.bfloat16):
@@ -158,19 +160,19 @@ def _slotted(reads: Reads) -> tuple[Tensor, Tensor, Tensor]:  # (…, heads, n +
     return queries, key, value
 
 
-def _widened(
+def _padded(
     x: Tensor,  # (…, f)
     features: int,
 ) -> Tensor:  # (…, features)
-    """`x` with features of 0 behind its own."""
+    """`x`, padded with features of 0."""
     return F.pad(x, (0, features - x.shape[-1]))
 
 
-def _behind(
+def _prepended(
     slot: Tensor,  # (f,)
     x: Tensor,  # (…, n, f)
 ) -> Tensor:  # (…, n + 1, f)
-    """`x` with the slot as its first row."""
+    """`x` with the self slot as its first row."""
     return torch.cat((slot.expand(*x.shape[:-2], 1, -1), x), dim=-2)
 
 

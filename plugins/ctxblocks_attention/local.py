@@ -16,7 +16,7 @@ class LocalAttention(SelfAttention):
         config: the layer's shape.
     """
 
-    block = 32  # least number of rows whose keys are read together; a wider window has blocks as long as itself
+    block = 32  # rows that share a block of keys; for wider windows, the length of the window
 
     def __init__(self, config: LocalAttentionConfig) -> None:
         super().__init__(config)
@@ -27,7 +27,7 @@ class LocalAttention(SelfAttention):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, heads · head_width)
-        """`SelfAttention.mix` of the last `window` tokens; what comes before them is never read."""
+        """`SelfAttention.mix` of the last `window` tokens; earlier tokens are never read."""
         return super().mix(query, context[..., -self.window :, :])
 
     def sequence(
@@ -47,7 +47,7 @@ class LocalAttention(SelfAttention):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(C_i, x)` for `i = 0 … n`: sliding averages; with rotary positions or a short window one banded pass."""
+        """`A(C_i, x)` for `i = 0 … n` by sliding averages; with rotary positions or a short window, by one banded pass."""
         self.check_call(query, context)
         if self.rotary_base is None and self.window >= self.block:
             return self._running(query, context)
@@ -59,14 +59,14 @@ class LocalAttention(SelfAttention):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(c_{i+1} … c_n, x)` for `i = 0 … n`: only the last `window` cuts differ from the first."""
+        """`A(c_{i+1} … c_n, x)` for `i = 0 … n`: only the last `window` rows differ from the first."""
         self.check_call(query, context)
-        rows = super().suffixes(query, context[..., -self.window :, :])  # no more than the window: none slides out
+        rows = super().suffixes(query, context[..., -self.window :, :])  # all of them are in the window
         same = context.shape[-2] + 1 - rows.shape[-2]
         return torch.cat((rows[..., :1, :].expand(*rows.shape[:-2], same, -1), rows), dim=-2)
 
     def state_size(self, tokens: int) -> int:
-        """Keys and values of the last `window` tokens: as many as the next query sees, and no later one sees more of them."""
+        """Keys and values of the last `window` tokens, which are all that later queries can attend to."""
         self.check_state_size(tokens)
         return super().state_size(min(tokens, self.window))
 
@@ -75,13 +75,13 @@ class LocalAttention(SelfAttention):
         scores: Tensor,  # (…, r, n + 1), of the query itself and of n tokens
         values: Tensor,  # (…, n + 1, f), shared by the r rows
     ) -> Tensor:  # (…, r, n + 1, f)
-        """The averages of the query's own value and those of the last `window` of the first `0 … n` tokens."""
+        """The averages over the query itself and the last `window` of the first `0 … n` tokens."""
         if self.window >= scores.shape[-1] - 1:
             return super()._average(scores, values)
         return windowed_average(scores, values, self.window)
 
     def _read(self, reads: Reads) -> Tensor:  # (…, heads, n + 1, head_width)
-        """What query `i` makes of the last `window` of the first `i` tokens and itself."""
+        """Attention of query `i` to the last `window` of the first `i` tokens and itself."""
         if self.window >= reads.keys.shape[-2]:
             return causal_with_self(reads)
         return banded_with_self(reads, self.window, max(self.block, self.window))

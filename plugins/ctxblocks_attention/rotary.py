@@ -3,22 +3,24 @@
 import torch
 from torch import Tensor
 
+from ctxblocks.numerics import accumulator
+
 
 def rotate(
     features: Tensor,  # (…, n, heads, head_width)
     positions: Tensor,  # (n,)
     base: float,
 ) -> Tensor:  # (…, n, heads, head_width)
-    """Turn feature pairs `(t, t + head_width/2)` by the angle `position · base^(−2t / head_width)`.
+    """Rotate feature pairs `(t, t + head_width/2)` by the angle `position · base^(−2t / head_width)`.
 
-    Scores of turned queries and keys depend on differences of positions only. The angles are taken in float64,
-    so that they carry no error at long distances, and half types turn in float32. Source: Su et al. 2021, paired as in Llama.
+    Scores of rotated queries and keys depend on differences of positions only. The angles are computed in float64, so that
+    they are accurate at large positions; half types are rotated in float32. Source: Su et al. 2021, pairs as in Llama.
     """
     half = features.shape[-1] // 2
     steps = torch.arange(half, dtype=torch.float64, device=features.device)
     angles = positions.to(torch.float64).unsqueeze(-1) * base ** (-steps / half)  # (n, head_width / 2)
-    dtype = torch.promote_types(features.dtype, torch.float32)
+    dtype = accumulator(features.dtype)
     cos, sin = angles.cos().to(dtype).unsqueeze(-2), angles.sin().to(dtype).unsqueeze(-2)  # (n, 1, head_width / 2)
     first, second = features[..., :half], features[..., half:]
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    return turned.to(features.dtype)
+    rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return rotated.to(features.dtype)

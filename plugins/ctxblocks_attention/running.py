@@ -1,4 +1,4 @@
-"""Softmax averages over every prefix of a list, in one pass."""
+"""Softmax averages over all prefixes of a list of tokens, in one pass."""
 
 import math
 
@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ctxblocks import inside_transform
+from ctxblocks.numerics import falling_exp
 
-LEVEL = 60.0  # e^60 ≈ 1e26: sums of what lies no lower stay far above the least normal number
+LEVEL = 60.0  # e^−60 ≈ 1e−26 is far above the smallest normal number, so that such sums keep their digits
 
 
 def running_average(
@@ -16,25 +17,24 @@ def running_average(
     values: Tensor,  # (…, n, d), shared by the r rows
     chunk: int,
 ) -> Tensor:  # (…, r, n, d)
-    """`Σ_{j ≤ i} p_j v_j` with `p = softmax(s_1 … s_i)`, for every `i`, in `O(n d)`; made for narrow values.
+    """`Σ_{j ≤ i} p_j v_j` with `p = softmax(s_1 … s_i)`, for every `i`, in `O(n d)`; for narrow values.
 
-    Every exponential is taken relative to the running maximum `M_i = max_{j ≤ i} s_j`, so that no row over- or underflows:
-    `h_i = e^{M_{i−1} − M_i} h_{i−1} + e^{s_i − M_i} [v_i; 1]`, and the average is the first part of `h_i` over its last entry.
-    The maxima cancel from it, so they carry no gradient.
+    Every exponential is relative to the running maximum `M_i = max_{j ≤ i} s_j`, so that no row over- or underflows:
+    `h_i = e^{M_{i−1} − M_i} h_{i−1} + e^{s_i − M_i} [v_i; 1]`, and the average is `h_i` without its last entry, divided by
+    it. The maxima cancel, so they need no gradient.
     """
     if _level(scores):
         return _level_average(scores, values)
     peaks = scores.detach().cummax(-1).values  # (…, r, n)
-    terms = falling_exp(scores - peaks).unsqueeze(-1) * F.pad(values, (0, 1), value=1.0).unsqueeze(
-        -3
-    )  # (…, r, n, d + 1)
+    with_one = F.pad(values, (0, 1), value=1.0).unsqueeze(-3)  # (…, 1, n, d + 1)
+    terms = falling_exp(scores - peaks).unsqueeze(-1) * with_one  # (…, r, n, d + 1)
     sums = _decayed_sums(peaks, terms, chunk)
     return sums[..., :-1] / sums[..., -1:]
 
 
 def _level(scores: Tensor) -> bool:
-    """Whether no score is so far above the first that a sum of exponentials relative to the last maximum could vanish."""
-    if inside_transform() or scores.device.type != "cpu" or scores.numel() == 0:  # a look at values: not on a GPU
+    """Whether no score is so far above the first that sums of exponentials relative to the overall maximum could underflow."""
+    if inside_transform() or scores.device.type != "cpu" or scores.numel() == 0:  # reads values, so not on a GPU
         return False
     return bool((scores.detach().amax(-1) - scores.detach()[..., 0] <= LEVEL).all())
 
@@ -54,9 +54,9 @@ def running_average_wide(
     values: Tensor,  # (…, n, d), shared by the r rows
     tile: int,
 ) -> Tensor:  # (…, r, n, d)
-    """The same for wide values: within a tile one product with the weights `e^{s_j − M_i}`, between tiles the sums so far.
+    """The same for wide values: one product with the weights `e^{s_j − M_i}` within each tile, running sums between tiles.
 
-    The weights are divided by their sums before the product, so that no pass over wide values is spent on that.
+    The weights are divided by their sums before the product, which saves a pass over the wide values.
     """
     n, pad = scores.shape[-1], -scores.shape[-1] % tile
     scores, values = F.pad(scores, (0, pad)), F.pad(values, (0, 0, 0, pad))
@@ -68,8 +68,8 @@ def running_average_wide(
     totals = torch.cat((near[..., -1, :] @ v, sums[..., -1:]), dim=-1)  # (…, c, r, d + 1), at the tiles' ends
     ends = m[..., -1].mT  # (…, r, c)
     held = _sums(ends[..., :-1], totals.transpose(-3, -2)[..., :-1, :], tile)  # (…, r, c − 1, d + 1)
-    held = F.pad(held, (0, 0, 1, 0)).transpose(-3, -2)  # (…, c, r, d + 1), what stands before each tile
-    before = torch.cat((m[..., :1, :, 0], m[..., :-1, :, -1]), dim=-2)  # (…, c, r), its maximum
+    held = F.pad(held, (0, 0, 1, 0)).transpose(-3, -2)  # (…, c, r, d + 1), the sums before each tile
+    before = torch.cat((m[..., :1, :, 0], m[..., :-1, :, -1]), dim=-2)  # (…, c, r), the maxima before each tile
     far = falling_exp(before.unsqueeze(-1) - m)  # (…, c, r, q)
     whole = torch.addcmul(sums, far, held[..., -1:])
     mixed = ((near / whole.unsqueeze(-1)).flatten(-3, -2) @ v).unflatten(-2, (-1, tile))  # (…, c, r, q, d)
@@ -78,11 +78,11 @@ def running_average_wide(
 
 
 def _sums(
-    peaks: Tensor,  # (…, n), never falling
+    peaks: Tensor,  # (…, n), non-decreasing
     terms: Tensor,  # (…, n, d)
     tile: int,
 ) -> Tensor:  # (…, n, d)
-    """`Σ_{j ≤ i} e^{M_j − M_i} x_j` for every `i`: tiles side by side, then the same over their ends."""
+    """`Σ_{j ≤ i} e^{M_j − M_i} x_j` for every `i`: all tiles at once, then the same over the ends of the tiles."""
     n = peaks.shape[-1]
     if n <= tile:
         return _weights(peaks, peaks) @ terms
@@ -98,22 +98,22 @@ def _sums(
 
 def _weights(
     scores: Tensor,  # (…, q): s
-    peaks: Tensor,  # (…, q): M, the largest of s_1 … s_i and of what stands before
+    peaks: Tensor,  # (…, q): M, the largest of s_1 … s_i and all scores before
 ) -> Tensor:  # (…, q, q)
     """`e^{s_j − M_i}` for `j ≤ i`, else 0."""
     return falling_exp(scores.unsqueeze(-2) - peaks.unsqueeze(-1)).tril()
 
 
 def _decayed_sums(
-    peaks: Tensor,  # (…, n), never falling
+    peaks: Tensor,  # (…, n), non-decreasing
     terms: Tensor,  # (…, n, d)
     chunk: int,
 ) -> Tensor:  # (…, n, d)
-    """`h_i = e^{M_{i−1} − M_i} h_{i−1} + x_i` from `h_0 = 0`: chunks side by side, then the same over their ends."""
+    """`h_i = e^{M_{i−1} − M_i} h_{i−1} + x_i` from `h_0 = 0`: all chunks at once, then the same over the ends of the chunks."""
     n = peaks.shape[-1]
     if n <= chunk:
         return torch.stack(_step_by_step(peaks, terms), dim=-2)
-    chunk = math.ceil(n / math.ceil(n / chunk))  # the shortest of which as many do
+    chunk = math.ceil(n / math.ceil(n / chunk))  # the shortest chunks of that number
     pad = -n % chunk
     last = peaks[..., -1:].expand(*peaks.shape[:-1], pad)
     grid = ((n + pad) // chunk, chunk)  # c chunks
@@ -121,7 +121,7 @@ def _decayed_sums(
     local = _step_by_step(peaks, F.pad(terms, (0, 0, 0, pad)).reshape(*peaks.shape, terms.shape[-1]))
     ends = peaks[..., :-1, -1]  # (…, c − 1)
     carried = _decayed_sums(ends, local[-1][..., :-1, :], chunk)  # (…, c − 1, d)
-    carried = F.pad(carried, (0, 0, 1, 0))  # nothing into the first chunk
+    carried = F.pad(carried, (0, 0, 1, 0))  # nothing enters the first chunk
     before = torch.cat((peaks[..., 0, :1], ends), dim=-1).unsqueeze(-1)  # (…, c, 1)
     decays = falling_exp(before - peaks).movedim(-1, 0).unsqueeze(-1)  # (chunk, …, c, 1)
     sums = torch.addcmul(torch.stack(local), decays, carried)  # (chunk, …, c, d)
@@ -132,14 +132,9 @@ def _step_by_step(
     peaks: Tensor,  # (…, n)
     terms: Tensor,  # (…, n, d)
 ) -> list[Tensor]:  # n of (…, d)
-    """The recursion itself, one row after another."""
+    """The recurrence itself, one row after another."""
     decays = falling_exp(peaks[..., :-1] - peaks[..., 1:]).unsqueeze(-1).unbind(-2)  # n − 1 of (…, 1)
     rows = list(terms.unbind(-2))
     for i, decay in enumerate(decays, start=1):
         rows[i] = torch.addcmul(rows[i], decay, rows[i - 1])
     return rows
-
-
-def falling_exp(argument: Tensor) -> Tensor:
-    """`exp` of numbers ≤ 0 with a floor far below the round-off: on CPU an underflow costs as much as fifty exponentials."""
-    return argument.clamp(-300.0 if argument.dtype == torch.float64 else -60.0, 0.0).exp()

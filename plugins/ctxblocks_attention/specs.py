@@ -1,4 +1,4 @@
-"""How the attention layers announce themselves."""
+"""The registered layers: their names, example configurations and traits."""
 
 from ctxblocks import LayerSpec, Traits
 from ctxblocks_attention.attention import SelfAttention

@@ -1,25 +1,25 @@
-"""Softmax averages over a window that slides along a list, in one pass."""
+"""Softmax averages over a sliding window, in one pass."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctxblocks_attention.running import falling_exp
+from ctxblocks.numerics import falling_exp
 
 WEIGHTS = 2**20
-"""Weights that are held at a time, if more than one tile has them."""
+"""Weights held in memory at a time, unless one tile alone has more."""
 
 
 def windowed_average(
-    scores: Tensor,  # (…, r, 1 + n): one's own, then those of the list
+    scores: Tensor,  # (…, r, 1 + n): of the query itself, then of n tokens
     values: Tensor,  # (…, 1 + n, d), shared by the r rows
     window: int,  # w
 ) -> Tensor:  # (…, r, 1 + n, d)
-    """`Σ p_j v_j` over one's own entry and the last `w` of the first `i` in the list, `i = 0 … n`, `p` their softmax.
+    """`Σ p_j v_j` over the query itself and the last `w` of the first `i` tokens, `i = 0 … n`, `p` the softmax of their scores.
 
-    A window covers the front of one tile of `w` entries and the back of the tile before it, so the two share one square
-    of weights `e^{s_j − M_i}`, relative to the largest score `M_i` in sight: no row over- or underflows. The maxima cancel
-    from the averages, so they carry no gradient.
+    A window covers the beginning of one tile of `w` tokens and the end of the previous tile, so the two share one square
+    of weights `e^{s_j − M_i}`, relative to the largest score `M_i` in the window: no row over- or underflows. The maxima
+    cancel from the averages, so they need no gradient.
     """
     own, own_value = scores[..., :1], values[..., :1, :]
     s = _tiles(scores[..., 1:].unsqueeze(-1), window).squeeze(-1)  # (c, …, r, w)
@@ -30,17 +30,17 @@ def windowed_average(
         _averages((s[part], v[part]), (earlier[0][part], earlier[1][part]), own, own_value)
         for part in (slice(start, start + step) for start in range(0, len(s), step))
     ]
-    found = torch.cat(rows).movedim(0, -3).flatten(-3, -2)[..., : scores.shape[-1] - 1, :]  # (…, r, n, d)
-    return torch.cat((own_value.unsqueeze(-3).expand(*found.shape[:-2], 1, -1), found), dim=-2)
+    averages = torch.cat(rows).movedim(0, -3).flatten(-3, -2)[..., : scores.shape[-1] - 1, :]  # (…, r, n, d)
+    return torch.cat((own_value.unsqueeze(-3).expand(*averages.shape[:-2], 1, -1), averages), dim=-2)
 
 
 def _averages(
     tiles: tuple[Tensor, Tensor],  # scores (c, …, r, w), values (c, …, w, d)
-    before: tuple[Tensor, Tensor],  # those of the tile before each
+    before: tuple[Tensor, Tensor],  # the same of the previous tiles
     own: Tensor,  # (…, r, 1)
     own_value: Tensor,  # (…, 1, d)
 ) -> Tensor:  # (c, …, r, w, d)
-    """The averages at every entry of some tiles."""
+    """The averages at every token of some tiles."""
     (s, v), (s_before, v_before), window = tiles, before, tiles[0].shape[-1]
     peaks = _peaks(s.detach(), s_before.detach(), own.detach())  # (c, …, r, w)
     front = torch.ones(window, window, dtype=torch.bool, device=s.device).tril()
@@ -59,17 +59,17 @@ def _tiles(
     x: Tensor,  # (…, n, d)
     window: int,
 ) -> Tensor:  # (c, …, w, d)
-    """Whole tiles, filled up with zeros."""
+    """Tiles of `w` rows, the last padded with zeros."""
     padded = F.pad(x, (0, 0, 0, -x.shape[-2] % window))
     return torch.unflatten(padded, -2, (-1, window)).movedim(-3, 0).contiguous()
 
 
 def _peaks(
     scores: Tensor,  # (c, …, r, w)
-    before: Tensor,  # (c, …, r, w), of the tile before
+    before: Tensor,  # (c, …, r, w), of the previous tile
     own: Tensor,  # (…, r, 1)
 ) -> Tensor:  # (c, …, r, w)
-    """The largest score that each row sees: up to its own place, behind that place in the tile before, and its own."""
+    """The largest score in each window: up to its position in the tile, after that position in the previous tile, and own."""
     front = scores.cummax(-1).values
     back = before.flip(-1).cummax(-1).values.flip(-1)
     return torch.maximum(torch.maximum(front, F.pad(back[..., 1:], (0, 1), value=-torch.inf)), own)

@@ -3,8 +3,10 @@
 from ctxblocks import LayerSpec, hookimpl
 from ctxblocks_griffin.specs import GRIFFIN
 
+__all__ = ["ctxblocks_layers"]
+
 
 @hookimpl
 def ctxblocks_layers() -> list[LayerSpec]:
-    """The layers of this plugin."""
+    """The layer `griffin`."""
     return [GRIFFIN]

@@ -8,23 +8,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctxblocks import ProjectedLayer
+from ctxblocks.numerics import linear_recurrence, widen
 from ctxblocks_griffin.config import GriffinConfig
 from ctxblocks_griffin.lru import RESET, RealGatedLRU
-from ctxblocks_griffin.scan import diagonal_scan, earlier_taps, tail_sums, widen
+from ctxblocks_griffin.scan import earlier_taps, tail_sums
 
 
 class Carry(NamedTuple):
-    """What one block of tokens hands to the next."""
+    """The state between two blocks of tokens."""
 
-    inputs: Tensor  # (…, k − 1, e): the convolution's last inputs
+    inputs: Tensor  # (…, k − 1, e): the last inputs of the convolution
     state: Tensor  # (…, e)
-    fresh: bool  # whether the next token is the first
+    fresh: bool  # whether no token has been processed yet
 
 
 class Griffin(ProjectedLayer):
-    """`A(C, x) = W_o [gelu(W_y x) ⊙ h]`, `h` the state of an RG-LRU after the tokens `c_1 … c_n, x`.
+    """`A(C, x) = W_o [gelu(W_y x) ⊙ h]`, where `h` is the state of an RG-LRU after the tokens `c_1 … c_n, x`.
 
-    With `u` the short convolution of `W_x` of the tokens, gates `r = σ(B_r u)` and `i = σ(B_i u)`, and
+    With `u` the short causal convolution of the inputs `W_x t`, gates `r = σ(B_r u)` and `i = σ(B_i u)`, and
     `log a = −8 r softplus(Λ)`: `h_t = a_t h_{t−1} + √(1 − a_t²) (i_t ⊙ u_t)`. The first token resets: `h_0 = i_0 ⊙ u_0`.
 
     Sources: De et al. 2024, Griffin (arXiv 2402.19427); RecurrentGemma.
@@ -34,7 +35,7 @@ class Griffin(ProjectedLayer):
     """
 
     block: int = 1024
-    """Tokens that are worked on at a time, so that what a pass holds stays in the cache."""
+    """Tokens processed at a time, so that intermediate results stay in the cache."""
 
     def __init__(self, config: GriffinConfig) -> None:
         super().__init__(config.width)
@@ -53,7 +54,7 @@ class Griffin(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, e)
-        """The gated state at the query, the last of `n + 1` tokens."""
+        """The gated state at the query, which is the last of `n + 1` tokens."""
         tokens = torch.cat([context, query.unsqueeze(-2)], dim=-2)
         carry = self._start(tokens)
         for block in tokens.split(self.block, dim=-2):
@@ -64,7 +65,7 @@ class Griffin(ProjectedLayer):
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n, d)
-        """The ordinary forward pass: one scan over the tokens, block by block."""
+        """The ordinary forward pass: one recurrence over the tokens, block by block."""
         self.check_sequence(tokens)
         if tokens.shape[-2] == 0:
             return tokens.clone()
@@ -79,7 +80,7 @@ class Griffin(ProjectedLayer):
         queries: Tensor,  # (…, n + 1, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(C_i, q_i)`: the scan over the context, and from every state one step, for all queries of a block at once."""
+        """`A(C_i, q_i)`: one recurrence over the context, then one step from every state, for all queries of a block at once."""
         self.check_causal(queries, context)
         first, later = queries[..., :1, :], queries[..., 1:, :]
         carry, outputs = self._start(context), [self._first(self._gate(first), self.linear_x(first))]
@@ -94,7 +95,7 @@ class Griffin(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(C_i, x)`: as `causal`, the query's own maps being taken once."""
+        """`A(C_i, x)`: as `causal`, with the query's projections computed once."""
         self.check_call(query, context)
         row = query.unsqueeze(-2)
         x, gate = self.linear_x(row), self._gate(row)
@@ -109,12 +110,12 @@ class Griffin(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(c_{i+1} … c_n, x)`: tokens whose convolution a cut shortens are taken anew, those after them from tail sums."""
+        """`A(c_{i+1} … c_n, x)`: steps whose convolution is cut short are recomputed, all later ones come from tail sums."""
         self.check_call(query, context)
         row = query.unsqueeze(-2)
         x = self.linear_x(torch.cat([context, row], dim=-2))
         gate = self._gate(row)
-        n, redone = context.shape[-2], max(self.config.conv - 1, 1)  # the first token resets, even without convolution
+        n, redone = context.shape[-2], max(self.config.conv - 1, 1)  # at least the first token, which resets the state
         fade, added = self._tails(x, redone)
         padded, outputs = F.pad(x, (0, 0, 0, redone)), []
         for start in range(0, n + 1, self.block):
@@ -125,7 +126,7 @@ class Griffin(ProjectedLayer):
         return torch.cat(outputs, dim=-2)
 
     def state_size(self, tokens: int) -> int:
-        """The recurrent state and the convolution's last `conv − 1` inputs, each `e` wide."""
+        """The recurrent state and the last `conv − 1` inputs of the convolution, each of size `e`."""
         self.check_state_size(tokens)
         return self.config.conv * self.config.state_width
 
@@ -141,7 +142,7 @@ class Griffin(ProjectedLayer):
         gate: Tensor,  # (…, e)
         states: Tensor,  # (…, e)
     ) -> Tensor:  # (…, e)
-        """What the projection reads."""
+        """The input of the output projection."""
         return gate * states.to(gate.dtype)
 
     def _read_out(
@@ -149,7 +150,7 @@ class Griffin(ProjectedLayer):
         gate: Tensor,  # (…, 1, e)
         states: Tensor,  # (…, n, e)
     ) -> Tensor:  # (…, n, d)
-        """The outputs of states of one query; of a query without a batch, its gate goes into the weights."""
+        """The outputs for many states and one query; for a query without batch dimensions the gate scales the weights instead."""
         if gate[..., 0, :].dim() > 1:
             return self.projection(self._gated(gate, states))  # type: ignore[no-any-return]
         return F.linear(states.to(gate.dtype), self.projection.weight * gate, self.projection.bias)
@@ -159,7 +160,7 @@ class Griffin(ProjectedLayer):
         x: Tensor,  # (…, n + 1, e)
         skipped: int,
     ) -> tuple[Tensor, Tensor]:  # (…, n + 1, e), (…, n + 1, e)
-        """How much of a state before token `i + skipped` is left at the end, and what the tokens from there on add."""
+        """For each `i`, the two `tail_sums` of the tokens from `i + skipped` on."""
         taps = self.config.conv - 1
         padded, decays, drives = F.pad(x, (0, 0, taps, 0)), [], []
         for start in range(0, x.shape[-2], self.block):
@@ -177,7 +178,7 @@ class Griffin(ProjectedLayer):
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Carry:
-        """Before any token."""
+        """The state before the first token."""
         inner = self.config.state_width
         inputs = tokens.new_zeros(*tokens.shape[:-2], self.config.conv - 1, inner)
         return Carry(inputs, widen(tokens.new_zeros(*tokens.shape[:-2], inner)), fresh=True)
@@ -187,24 +188,22 @@ class Griffin(ProjectedLayer):
         x: Tensor,  # (…, n, e)
         carry: Carry,
     ) -> tuple[Tensor, Tensor, Carry]:  # (…, n + 1, e), (…, n, e)
-        """The taps before each token and after the last, and the state after each token."""
+        """The convolution of the earlier tokens at each position and the next one, the states, and what to carry on."""
         inputs = torch.cat([carry.inputs.to(x.dtype), x], dim=-2)
         earlier = earlier_taps(inputs, self.conv_weight, self.conv_bias)
         u = torch.addcmul(earlier[..., :-1, :], x, self.conv_weight[:, -1])
         _, decay, drive = self.lru.steps(u, self.lru.reset_first(u) if carry.fresh else None)
-        states = diagonal_scan(decay, drive, carry.state)
-        last = (
-            inputs[..., x.shape[-2] :, :].clone(),
-            states[..., -1, :].clone(),
-        )  # copies, so that the block's are let go
-        return earlier, states, Carry(*last, fresh=False)
+        states = linear_recurrence(decay, drive, carry.state)
+        # copies, so that the tensors of the block can be freed
+        carry = Carry(inputs[..., x.shape[-2] :, :].clone(), states[..., -1, :].clone(), fresh=False)
+        return earlier, states, carry
 
     def _first(
         self,
         gate: Tensor,  # (…, 1, e)
         x: Tensor,  # (…, 1, e)
     ) -> Tensor:  # (…, 1, d)
-        """The output at a query without context."""
+        """The output for a query without context."""
         _, _, drive = self.lru.steps(torch.addcmul(self.conv_bias, x, self.conv_weight[:, -1]), RESET)
         output: Tensor = self.projection(self._gated(gate, drive))
         return output
@@ -215,7 +214,7 @@ class Griffin(ProjectedLayer):
         carry: Carry,
         x: Tensor,  # (…, n or 1, e)
     ) -> tuple[Tensor, Carry]:  # (…, n, e)
-        """The states at queries, each after one of the tokens, and what the next block begins with."""
+        """The state of one query after each token, and what to carry on to the next block."""
         earlier, states, carry = self._advance(self.linear_x(tokens), carry)
         _, decay, drive = self.lru.steps(earlier[..., 1:, :] + x * self.conv_weight[:, -1])
         return torch.addcmul(drive, decay, states), carry
@@ -226,7 +225,7 @@ class Griffin(ProjectedLayer):
         tokens: int,
         count: int,
     ) -> Tensor:  # (…, r, e)
-        """The states after the first `count` tokens of suffixes `tokens, tokens − 1, …` long, or after all of a shorter."""
+        """The states after the first `count` tokens (or all, if fewer) of suffixes of lengths `tokens, tokens − 1, …`."""
         rows = x.shape[-2] - count
         left = torch.arange(tokens, tokens - rows, -1, device=x.device).unsqueeze(-1)
         state = torch.zeros_like(widen(x[..., :rows, :]))

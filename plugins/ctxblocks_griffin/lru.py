@@ -1,4 +1,4 @@
-"""RG-LRU, the real-gated linear recurrent unit of Griffin: what each token does to the state."""
+"""RG-LRU, the real-gated linear recurrent unit of Griffin: the decay and the input of each step."""
 
 import math
 
@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctxblocks_griffin.scan import widen
+from ctxblocks.numerics import accumulator, widen
 
-RESET = -1e4  # a log a at which a is 0 and √(1 − a²) is 1
+RESET = -1e4  # added to log a, makes a = 0 and √(1 − a²) = 1
 _SHARPNESS = 8.0  # c in log a = −c · gate · softplus(Λ)
 
 
@@ -25,7 +25,7 @@ class BlockDiagonal(nn.Module):
         self,
         x: Tensor,  # (…, e)
     ) -> Tensor:  # (…, e)
-        """Each block's part of `x` times the block."""
+        """Each part of `x` times its block, plus the bias."""
         heads, block, _ = self.weight.shape
         if heads == 1:
             return F.linear(x, self.weight[0].T, self.bias[0])
@@ -39,7 +39,7 @@ class RealGatedLRU(nn.Module):
 
     Args:
         width: e, of the state.
-        heads: blocks of the gates' maps.
+        heads: blocks of the gates' weight matrices.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -47,7 +47,7 @@ class RealGatedLRU(nn.Module):
         self.input_gate = BlockDiagonal(width, heads)
         self.recurrence_gate = BlockDiagonal(width, heads)
         slowest, fastest = -math.log(0.999) / _SHARPNESS, -math.log(0.9) / _SHARPNESS
-        rates = torch.empty(width).uniform_(slowest, fastest)  # a between 0.9 and 0.999 at an open gate
+        rates = torch.empty(width).uniform_(slowest, fastest)  # a from 0.9 to 0.999 where r = 1
         self.recurrence = nn.Parameter(torch.log(torch.expm1(rates)))  # Λ
 
     def steps(
@@ -55,14 +55,14 @@ class RealGatedLRU(nn.Module):
         u: Tensor,  # (…, n, e)
         reset: Tensor | float | None = None,  # added to log a: (n, 1), or one number for all rows
     ) -> tuple[Tensor, Tensor, Tensor]:  # each (…, n, e)
-        """`log a`, `a` and `√(1 − a²) (i ⊙ u)`; at a reset `a` is 0 and the last `i ⊙ u`."""
+        """`log a`, `a` and `√(1 − a²) (i ⊙ u)`; where `reset` is `RESET`, `a = 0` and the third is `i ⊙ u`."""
         rate = -_SHARPNESS * F.softplus(widen(self.recurrence))
         log_decay = torch.sigmoid(widen(self.recurrence_gate(u))) * rate
         if reset is not None:
             log_decay = log_decay + reset
         decay = torch.exp(log_decay)
         one, tiny = (decay.new_full((), number) for number in (1.0, torch.finfo(decay.dtype).tiny))
-        # 1 − a² = −tanh(log a) (1 + a²), without its cancellation; `tiny` keeps the root's slope finite where a is 1
+        # 1 − a² = −tanh(log a) (1 + a²), without cancellation; `tiny` keeps the derivative of the root finite where a = 1
         factor = torch.sqrt(torch.addcmul(tiny, torch.tanh(log_decay), torch.addcmul(one, decay, decay), value=-1))
         return log_decay, decay, factor * torch.sigmoid(widen(self.input_gate(u))) * widen(u)
 
@@ -70,6 +70,6 @@ class RealGatedLRU(nn.Module):
         self,
         u: Tensor,  # (…, n, e)
     ) -> Tensor:  # (n, 1)
-        """What a first token has added to its log a."""
+        """`RESET` for the first row and 0 for all others."""
         first = torch.arange(u.shape[-2], device=u.device).unsqueeze(-1) == 0
-        return RESET * first.to(widen(u).dtype)
+        return RESET * first.to(accumulator(u.dtype))

@@ -1,4 +1,4 @@
-"""RecurrentGemma's block of transformers with a layer's weights."""
+"""RecurrentGemma's block from transformers with a layer's weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from ctxblocks_griffin.griffin import Griffin
 
 
 def reference(layer: Griffin) -> Callable[[Tensor], Tensor]:  # (batch, n, d) -> (batch, n, d)
-    """`RecurrentGemmaRecurrentBlock` without cache, in which case each call begins anew; its states are in float32."""
+    """`RecurrentGemmaRecurrentBlock` without a cache, so that calls are independent; its states are in float32."""
     from transformers.models.recurrent_gemma.configuration_recurrent_gemma import RecurrentGemmaConfig
     from transformers.models.recurrent_gemma.modeling_recurrent_gemma import RecurrentGemmaRecurrentBlock
 
@@ -36,14 +36,13 @@ def reference(layer: Griffin) -> Callable[[Tensor], Tensor]:  # (batch, n, d) ->
     }
     for name, ours in (("linear_x", layer.linear_x), ("linear_y", layer.linear_y), ("linear_out", layer.projection)):
         weights |= {f"{name}.weight": ours.weight, f"{name}.bias": ours.bias}
-    theirs = theirs.to(
-        layer.conv_weight.device, layer.conv_weight.dtype
-    ).eval()  # first: a copy into float32 would round
+    # converted before the weights are copied, since a copy into float32 would round them
+    theirs = theirs.to(layer.conv_weight.device, layer.conv_weight.dtype).eval()
     theirs.load_state_dict(weights)
 
     def sequence(tokens: Tensor) -> Tensor:
         positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
-        found: Tensor = theirs(tokens, positions, None, use_cache=False)[0]
-        return found
+        outputs: Tensor = theirs(tokens, positions, None, use_cache=False)[0]
+        return outputs
 
     return sequence

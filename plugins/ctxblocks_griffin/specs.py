@@ -1,4 +1,4 @@
-"""What the plugin announces: name, example configurations and claims."""
+"""The registered layer: its name, example configurations and traits."""
 
 from ctxblocks import LayerSpec, Traits
 from ctxblocks_griffin.config import GriffinConfig
@@ -7,7 +7,7 @@ from ctxblocks_griffin.reference import reference
 
 
 def _traits(config: GriffinConfig) -> Traits:
-    """The state fades with every token, so their order counts."""
+    """The state decays with every token, so the output depends on their order."""
     return Traits(positional=True)
 
 

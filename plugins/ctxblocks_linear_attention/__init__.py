@@ -1,7 +1,9 @@
-"""The layers `linear-attention` and `delta-rule`: contexts held in one matrix for each head."""
+"""The layers `linear-attention` and `delta-rule`, whose state is one matrix for each head."""
 
 from ctxblocks import LayerSpec, hookimpl
 from ctxblocks_linear_attention.specs import DELTA_RULE, LINEAR_ATTENTION
+
+__all__ = ["ctxblocks_layers"]
 
 
 @hookimpl

@@ -1,20 +1,15 @@
 """Configurations of `linear-attention` and `delta-rule`."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import attrs
+from attrs.validators import optional
 
 from ctxblocks import ArgumentError
+from ctxblocks.validators import at_least, one_of
 
 FEATURES = ("elu", "relu", "softplus", "identity")
-
-
-def _positive(instance: Any, attribute: Any, value: Any) -> None:
-    if value is not None and value < 1:
-        raise ArgumentError(
-            f"{type(instance).__name__}: got {attribute.name}={value}, needs at least 1; leave it out for the default"
-        )
+_COUNT = at_least(1, advice="leave it out for the default", by_class=True)
 
 
 def _head_shape(name: str, width: int, heads: int | None, head_width: int | None) -> tuple[int, int]:
@@ -38,35 +33,28 @@ class LinearAttentionConfig:
 
     Attributes:
         width: d, of tokens, query and output.
-        heads: 4 unless given, or 1 where 4 does not divide the width.
-        head_width: of queries, keys and values in each head; `width // heads` unless given.
+        heads: number of heads; by default 4, or 1 where 4 does not divide the width.
+        head_width: e, of queries, keys and values in each head; by default `width // heads`.
         features: the map φ on queries and keys: "elu" (`elu(x) + 1`), "relu", "softplus" or "identity".
         normalize: whether the weights of the tokens are divided by their sum; needs features that are never negative.
-        decay: γ in (0, 1), one for all heads or one for each: a token `m` places back counts `γᵐ` (as in RetNet).
-        bias: whether the dense maps have biases.
+        decay: γ in (0, 1), one for all heads or one for each: a token `m` positions back has the factor `γᵐ` (as in RetNet).
+        bias: whether the four projections have biases.
     """
 
-    width: int = attrs.field(validator=_positive)
-    heads: int | None = attrs.field(default=None, validator=_positive)
-    head_width: int | None = attrs.field(default=None, validator=_positive)
-    features: str = attrs.field(default="elu")
+    width: int = attrs.field(validator=at_least(1, by_class=True))
+    heads: int | None = attrs.field(default=None, validator=optional(_COUNT))
+    head_width: int | None = attrs.field(default=None, validator=optional(_COUNT))
+    features: str = attrs.field(default="elu", validator=one_of(FEATURES, by_class=True))
     normalize: bool = True
     decay: float | tuple[float, ...] | None = attrs.field(default=None, converter=_floats)
     bias: bool = False
 
-    @features.validator
-    def _check_features(self, attribute: Any, value: str) -> None:
-        if value not in FEATURES:
-            raise ArgumentError(
-                f"LinearAttentionConfig: got features={value!r}, needs one of {', '.join(map(repr, FEATURES))}"
-            )
-
     def __attrs_post_init__(self) -> None:
-        """Check what no single field can tell."""
+        """Check the values against each other."""
         if self.features == "identity" and self.normalize:
             raise ArgumentError(
                 "LinearAttentionConfig: got features='identity' with normalize=True, needs features that are never "
-                "negative, since a sum of scores of both signs may vanish; pass normalize=False or features='elu'"
+                "negative, since a sum of scores of both signs may be 0; pass normalize=False or features='elu'"
             )
         heads, _ = self.head_shape
         decays = self.decays
@@ -82,7 +70,7 @@ class LinearAttentionConfig:
 
     @property
     def head_shape(self) -> tuple[int, int]:
-        """The number of heads and their width, defaults filled in."""
+        """The number of heads and their width, defaults resolved."""
         return _head_shape("LinearAttentionConfig", self.width, self.heads, self.head_width)
 
     @property
@@ -99,23 +87,23 @@ class DeltaRuleConfig:
 
     Attributes:
         width: d, of tokens, query and output.
-        heads: 4 unless given, or 1 where 4 does not divide the width.
-        head_width: of queries, keys and values in each head; `width // heads` unless given.
-        gated: whether each token first scales the state by a gate α in (0, 1) of its own (gated delta rule).
-        bias: whether the dense maps have biases.
+        heads: number of heads; by default 4, or 1 where 4 does not divide the width.
+        head_width: e, of queries, keys and values in each head; by default `width // heads`.
+        gated: whether each token first scales the state by its gate α in (0, 1) (gated delta rule).
+        bias: whether the projections have biases.
     """
 
-    width: int = attrs.field(validator=_positive)
-    heads: int | None = attrs.field(default=None, validator=_positive)
-    head_width: int | None = attrs.field(default=None, validator=_positive)
+    width: int = attrs.field(validator=at_least(1, by_class=True))
+    heads: int | None = attrs.field(default=None, validator=optional(_COUNT))
+    head_width: int | None = attrs.field(default=None, validator=optional(_COUNT))
     gated: bool = False
     bias: bool = False
 
     def __attrs_post_init__(self) -> None:
-        """Check what no single field can tell."""
+        """Check the values against each other."""
         _ = self.head_shape
 
     @property
     def head_shape(self) -> tuple[int, int]:
-        """The number of heads and their width, defaults filled in."""
+        """The number of heads and their width, defaults resolved."""
         return _head_shape("DeltaRuleConfig", self.width, self.heads, self.head_width)

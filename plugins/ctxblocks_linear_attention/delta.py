@@ -1,12 +1,13 @@
-"""The delta rule: a state that each token corrects at its own key."""
+"""The delta rule: each token corrects the state at its key."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctxblocks import ProjectedLayer
+from ctxblocks.numerics import widen
 from ctxblocks_linear_attention.config import DeltaRuleConfig
-from ctxblocks_linear_attention.running import join_heads, running_sum, split_heads, widen
+from ctxblocks_linear_attention.running import join_heads, running_sum, split_heads
 from ctxblocks_linear_attention.wy import Steps, backward_weights, delta_scan, delta_scan_one
 
 _UNIT_EPS = 1e-6  # added to the squared lengths of queries and keys, as Qwen3-Next does
@@ -17,10 +18,10 @@ def _unit(x: Tensor) -> Tensor:
 
 
 class DeltaRule(ProjectedLayer):
-    """`A(C, x) = W_o [S q]` of each head, where `S` has taken every token of the context and then the query itself.
+    """`A(C, x) = W_o [S q]`, head by head, where `S` is the state after all tokens of the context and the query itself.
 
-    A token with key `k`, value `v`, rate `β` and gate `α` takes the state from `S` to `α S (I − β k kᵀ) + β v kᵀ`.
-    Queries and keys have unit length and `q` the scale `1/√e`; `β = sigmoid(b·c)`; without gate `α = 1`, else
+    A token with key `k`, value `v`, rate `β` and gate `α` changes the state from `S` to `α S (I − β k kᵀ) + β v kᵀ`.
+    Queries and keys have unit length, and `q` is scaled by `1/√e`; `β = sigmoid(b·c)`; without a gate `α = 1`, else
     `α = exp(−exp(a) softplus(g·c + t))`.
 
     Sources: Yang et al. 2024, DeltaNet (arXiv 2406.06484) and gated DeltaNet (arXiv 2412.06464); Qwen3-Next.
@@ -54,7 +55,7 @@ class DeltaRule(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, heads·e)
-        """The heads' outputs, side by side: the query is carried back through the context."""
+        """The outputs of the heads, concatenated: the query is propagated backwards through the context."""
         q, own = self._read(query.unsqueeze(-2))
         steps = self._steps(context)
         weights = backward_weights(q, steps, self.chunk)  # (…, heads, n, 1)
@@ -64,7 +65,7 @@ class DeltaRule(ProjectedLayer):
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n, d)
-        """The ordinary forward pass: a triangular system for each chunk of tokens, the state carried between them."""
+        """The ordinary forward pass: one triangular system for each chunk of tokens, with a state between chunks."""
         self.check_sequence(tokens)
         read = delta_scan(self._queries(tokens), self._steps(tokens), self.chunk)
         return self._project(self._output(read, tokens.dtype))
@@ -74,7 +75,7 @@ class DeltaRule(ProjectedLayer):
         queries: Tensor,  # (…, n + 1, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(C_i, q_i)`: the state after token `i`, read where the query's own step has moved its reading to."""
+        """`A(C_i, q_i)`: the state after token `i` times the query as its own step changes it, plus the query's own part."""
         self.check_causal(queries, context)
         q, own = self._read(queries)
         read = delta_scan(q[..., 1:, :], self._steps(context), self.chunk)
@@ -85,7 +86,7 @@ class DeltaRule(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(C_i, x)`: as `causal`, with the one reading of the one query."""
+        """`A(C_i, x)`: as `causal`, with one query for all rows."""
         self.check_call(query, context)
         q, own = self._read(query.unsqueeze(-2))
         read = delta_scan_one(q, self._steps(context), self.chunk)
@@ -96,7 +97,7 @@ class DeltaRule(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(c_{i+1} … c_n, x)`: a token's weight depends only on those after it, so sums from the end give all."""
+        """`A(c_{i+1} … c_n, x)`: a token's weight depends only on later tokens, so sums from the end give all rows."""
         self.check_call(query, context)
         q, own = self._read(query.unsqueeze(-2))
         steps = self._steps(context)
@@ -105,7 +106,7 @@ class DeltaRule(ProjectedLayer):
         return self._project(self._output(torch.cat([read, own], dim=-2), query.dtype))
 
     def state_size(self, tokens: int) -> int:
-        """The matrix of each head."""
+        """The state matrix of each head."""
         self.check_state_size(tokens)
         return self.heads * self.head_width**2
 
@@ -117,6 +118,7 @@ class DeltaRule(ProjectedLayer):
         self,
         tokens: Tensor,  # (…, r, d)
     ) -> Tensor:  # (…, heads, r, e)
+        """Queries of unit length, scaled by `1/√e`."""
         scale: float = self.head_width**-0.5
         return scale * _unit(split_heads(widen(self.query(tokens)), self.heads))
 
@@ -124,20 +126,20 @@ class DeltaRule(ProjectedLayer):
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Steps:
-        """What each token does to the state."""
+        """Keys, values, rates and gates of the tokens."""
         k = _unit(split_heads(widen(self.key(tokens)), self.heads))
         v = split_heads(widen(self.value(tokens)), self.heads)
         rate = torch.sigmoid(split_heads(widen(self.rate(tokens)), self.heads))
         if self.gate is None or self.log_decay is None:
             return Steps(k, v, rate, None)
-        wanted = split_heads(F.softplus(widen(self.gate(tokens))), self.heads)
-        return Steps(k, v, rate, -torch.exp(widen(self.log_decay))[:, None, None] * wanted)
+        rates = split_heads(F.softplus(widen(self.gate(tokens))), self.heads)
+        return Steps(k, v, rate, -torch.exp(widen(self.log_decay))[:, None, None] * rates)
 
     def _read(
         self,
         queries: Tensor,  # (…, r, d)
     ) -> tuple[Tensor, Tensor]:  # (…, heads, r, e), (…, heads, r, e)
-        """The reading `α_x (q − β_x k_x (k_xᵀq))` of the state before the query's own step, and `β_x v_x (k_xᵀq)`."""
+        """`α_x (q − β_x k_x (k_xᵀq))`, which multiplies the state before the query's own step, and `β_x v_x (k_xᵀq)`."""
         q = self._queries(queries)
         own = self._steps(queries)
         weight = own.rate * (own.k * q).sum(-1, keepdim=True)

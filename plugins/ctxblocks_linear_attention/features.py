@@ -1,4 +1,4 @@
-"""The map φ on queries and keys, by the name that a configuration gives it."""
+"""The feature maps φ of queries and keys, by name."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def _elu(x: Tensor) -> Tensor:
-    """`elu(x) + 1` as `exp(min(x, 0)) + max(x, 0)`, one of which is 1 or 0: no cancellation at negative `x`."""
+    """`elu(x) + 1` as `exp(min(x, 0)) + max(x, 0)`, which has no cancellation at negative `x`."""
     return torch.exp(x.clamp(max=0)) + torch.relu(x)
 
 

@@ -1,4 +1,4 @@
-"""Linear attention: tokens weighed by products of features."""
+"""Linear attention: tokens are weighted by products of features."""
 
 import math
 from collections.abc import Callable
@@ -9,36 +9,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctxblocks import ProjectedLayer
+from ctxblocks.numerics import widen
 from ctxblocks_linear_attention.config import LinearAttentionConfig
 from ctxblocks_linear_attention.features import FUNCTIONS
-from ctxblocks_linear_attention.running import (
-    join_heads,
-    linear_scan,
-    powers,
-    running_sum,
-    split_heads,
-    widen,
-)
+from ctxblocks_linear_attention.running import join_heads, linear_scan, powers, running_sum, split_heads
 
 
 class _Sums(NamedTuple):
-    """What queries read."""
+    """Weighted sums over tokens, for each query."""
 
-    values: Tensor  # (…, heads, r, e): weighed
-    weights: Tensor | None  # (…, heads, r, 1): their sum, where they are normalised
+    values: Tensor  # (…, heads, r, e): Σ_j w_j v_j
+    weights: Tensor | None  # (…, heads, r, 1): Σ_j w_j, where weights are normalised
 
-    def map(self, change: Callable[..., Tensor], *others: "_Sums") -> "_Sums":
-        """The same change to both."""
-        weights = None if self.weights is None else change(self.weights, *(other.weights for other in others))
-        return _Sums(change(self.values, *(other.values for other in others)), weights)
+    def map(self, function: Callable[..., Tensor], *others: "_Sums") -> "_Sums":
+        """The function of both sums."""
+        weights = None if self.weights is None else function(self.weights, *(other.weights for other in others))
+        return _Sums(function(self.values, *(other.values for other in others)), weights)
 
 
 class LinearAttention(ProjectedLayer):
-    """`A(C, x) = W_o [Σ_j γ^(n+1−j) (φ(q)·φ(k_j)) v_j + (φ(q)·φ(k_x)) v_x]`, head by head, the query being a token too.
+    """`A(C, x) = W_o [Σ_j γ^(n+1−j) (φ(q)·φ(k_j)) v_j + (φ(q)·φ(k_x)) v_x]`, head by head; the query is the last token.
 
     With `normalize` each head is divided by the sum of its weights, `Σ_j γ^(n+1−j) φ(q)·φ(k_j) + φ(q)·φ(k_x)`. Where
-    that sum is zero, as when no feature of the query meets one of a key, the head's output is zero, and so is its
-    gradient; a sum under `tiny / eps` of the dtype, its terms having lost their digits to underflow, counts as zero.
+    that sum is zero, because no feature of the query is shared by a key, the output of the head is zero, and so is its
+    gradient. A sum below `tiny / eps` of the dtype counts as zero, since its terms have lost their digits to underflow.
 
     Sources: Katharopoulos et al. 2020 (arXiv 2006.16236); decay: Sun et al. 2023, RetNet (arXiv 2307.08621).
 
@@ -51,7 +45,7 @@ class LinearAttention(ProjectedLayer):
     running_chunk: int = 32
     """Tokens in one product of `prefixes` and `suffixes`."""
     block: int = 1024
-    """Tokens that `prefixes` works on at a time, so that what a pass holds stays in the cache."""
+    """Tokens that `prefixes` processes at a time, so that intermediate results stay in the cache."""
 
     def __init__(self, config: LinearAttentionConfig) -> None:
         super().__init__(config.width)
@@ -68,7 +62,7 @@ class LinearAttention(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, heads·e)
-        """The heads' outputs, side by side."""
+        """The outputs of the heads, concatenated."""
         q, own = self._read(query.unsqueeze(-2))
         k, v = self._write(context, self.config.normalize)
         weights = self._fade_to_query(q @ k.transpose(-2, -1))  # (…, heads, 1, n)
@@ -78,7 +72,7 @@ class LinearAttention(ProjectedLayer):
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n, d)
-        """The ordinary forward pass: chunks of tokens, and one matrix for each head carried between them."""
+        """The ordinary forward pass: chunks of tokens, with one state matrix for each head between them."""
         self.check_sequence(tokens)
         k, v = self._write(tokens, self.config.normalize)
         totals = linear_scan(self._features(self.query(tokens)), k, v, self._log_decay(k), self.chunk)
@@ -89,7 +83,7 @@ class LinearAttention(ProjectedLayer):
         queries: Tensor,  # (…, n + 1, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(C_i, q_i)`: what `q_i` reads after token `i`, faded by one step, and its own part."""
+        """`A(C_i, q_i)`: the sums of `q_i` after token `i`, decayed by one step, plus the query's own part."""
         self.check_causal(queries, context)
         q, own = self._read(queries)
         k, v = self._write(context, self.config.normalize)
@@ -106,9 +100,8 @@ class LinearAttention(ProjectedLayer):
         q, own = self._read(query.unsqueeze(-2))
         reading, log_decay = self._fade_once(q).transpose(-2, -1), self._log_decay(q)
         outputs = [self._project(self._output(own, query.dtype))]
-        total = (
-            own if log_decay is None else own.map(torch.zeros_like)
-        )  # one's own part does not fade: it is added last
+        # with decay the query's own part is added last, since it does not decay
+        total = own if log_decay is None else own.map(torch.zeros_like)
         for start in range(0, context.shape[-2], self.block):
             read = self._block(context[..., start : start + self.block, :], reading, log_decay, total)
             total = read.map(lambda part: part[..., -1:, :].clone())
@@ -121,17 +114,17 @@ class LinearAttention(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(c_{i+1} … c_n, x)`: the same parts, each faded by its distance to the query, summed from the end."""
+        """`A(c_{i+1} … c_n, x)`: the same terms, each decayed by its distance to the query, summed from the end."""
         self.check_call(query, context)
         q, own = self._read(query.unsqueeze(-2))
         k, v = self._write(context, one=False)
         weights = self._fade_to_query(q @ k.transpose(-2, -1)).transpose(-2, -1)  # (…, heads, n, 1)
         read = self._running(weights.flip(-2), v.flip(-2), None, own)
-        rows = read.map(lambda part, mine: torch.cat([part.flip(-2), mine], dim=-2), own)
+        rows = read.map(lambda part, last: torch.cat([part.flip(-2), last], dim=-2), own)
         return self._project(self._output(rows, query.dtype))
 
     def state_size(self, tokens: int) -> int:
-        """The sum of `φ(k_j) v_jᵀ` of each head, and where weights are normalised that of `φ(k_j)`."""
+        """The sum of `φ(k_j) v_jᵀ` of each head, and of `φ(k_j)` where weights are normalised."""
         self.check_state_size(tokens)
         return self.heads * self.head_width * (self.head_width + int(self.config.normalize))
 
@@ -142,7 +135,7 @@ class LinearAttention(ProjectedLayer):
         log_decay: Tensor | None,  # (heads, 1), float64
         start: _Sums,  # of one row
     ) -> _Sums:  # of n rows
-        """What the query reads after each token of a block."""
+        """The sums of one query after each token of a block."""
         k, v = self._write(tokens, one=False)
         return self._running(k @ reading, v, log_decay, start)
 
@@ -153,10 +146,9 @@ class LinearAttention(ProjectedLayer):
         log_decay: Tensor | None,  # (heads, 1), float64
         start: _Sums,  # of one row
     ) -> _Sums:  # of n rows
-        """Running sums of weighed values, and of the weights."""
-        weights = (
-            weights.transpose(-2, -3).contiguous().transpose(-2, -3)
-        )  # laid out as v is, so that no product is copied
+        """Running sums of weighted values, and of the weights."""
+        # in the memory layout of v, so that the product needs no copy
+        weights = weights.transpose(-2, -3).contiguous().transpose(-2, -3)
         parts = _Sums(weights * v, None if start.weights is None else weights)
         return parts.map(lambda part, first: running_sum(part, log_decay, self.running_chunk, first), start)
 
@@ -164,7 +156,7 @@ class LinearAttention(ProjectedLayer):
         self,
         read: Tensor,  # (…, heads, r, e or e + 1)
     ) -> _Sums:
-        """Weighed values, the last of which was a 1 where they are normalised."""
+        """The sums in one tensor, split; with `normalize` the last feature is the sum of the weights."""
         return _Sums(read[..., :-1], read[..., -1:]) if self.config.normalize else _Sums(read, None)
 
     def _project(self, mixed: Tensor) -> Tensor:  # (…, heads·e) -> (…, d)
@@ -175,6 +167,7 @@ class LinearAttention(ProjectedLayer):
         self,
         x: Tensor,  # (…, n, heads·e)
     ) -> Tensor:  # (…, heads, n, e)
+        """`φ` of each head."""
         return FUNCTIONS[self.config.features](split_heads(widen(x), self.heads))
 
     def _write(
@@ -182,7 +175,7 @@ class LinearAttention(ProjectedLayer):
         tokens: Tensor,  # (…, n, d)
         one: bool,
     ) -> tuple[Tensor, Tensor]:  # (…, heads, n, e), (…, heads, n, e + 1)
-        """`φ(k)` and `v`, with `one` a last entry of 1 that sums the weights."""
+        """`φ(k)` and `v`, with a last entry of 1 in `v` if `one`, which yields the sums of the weights."""
         k = self._features(self.key(tokens))
         return k, split_heads(widen(self.value(tokens)), self.heads, one=one)
 
@@ -201,7 +194,7 @@ class LinearAttention(ProjectedLayer):
         totals: _Sums,  # of r rows
         dtype: torch.dtype,
     ) -> Tensor:  # (…, r, heads·e)
-        """The heads side by side, divided by the sums of their weights where they are normalised."""
+        """The heads concatenated, divided by the sums of their weights where those are normalised."""
         values, weights = totals
         if weights is not None:
             limits = torch.finfo(values.dtype)
@@ -209,6 +202,7 @@ class LinearAttention(ProjectedLayer):
         return join_heads(values).to(dtype)
 
     def _log_decay(self, like: Tensor) -> Tensor | None:  # (heads, 1)
+        """`log γ` of each head in float64, on the device of `like`."""
         if self.config.decays is None:
             return None
         logs = [
@@ -220,7 +214,7 @@ class LinearAttention(ProjectedLayer):
         self,
         q: Tensor,  # (…, heads, r, e)
     ) -> Tensor:  # same
-        """One step of decay, from the last token to the query."""
+        """Queries decayed by one step, the distance of the last token."""
         log_decay = self._log_decay(q)
         return q if log_decay is None else q * torch.exp(log_decay).to(q.dtype).unsqueeze(-1)
 
@@ -228,7 +222,7 @@ class LinearAttention(ProjectedLayer):
         self,
         weights: Tensor,  # (…, heads, 1, n)
     ) -> Tensor:  # same
-        """Token `j` of `n` fades by `γ^(n+1−j)`."""
+        """The weight of token `j` of `n`, decayed by `γ^(n+1−j)`."""
         log_decay = self._log_decay(weights)
         if log_decay is None:
             return weights

@@ -1,4 +1,4 @@
-"""Rules of transformers with a layer's weights: MiniMax's lightning attention, and Qwen3-Next's gated delta rule."""
+"""Implementations from transformers with a layer's weights: MiniMax's lightning attention, Qwen3-Next's gated delta rule."""
 
 import copy
 import math
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ctxblocks.numerics import widen
 from ctxblocks_linear_attention.delta import DeltaRule
 from ctxblocks_linear_attention.linear import LinearAttention
 
@@ -18,11 +19,11 @@ def _elu_and_one(x: Tensor) -> Tensor:
 
 
 _FEATURES: dict[str, Callable[[Tensor], Tensor]] = {"elu": _elu_and_one, "relu": F.relu, "softplus": F.softplus}
-_NO_DECAY = 1e-300  # −log γ: at 0 their mask would let the future in
+_NO_DECAY = 1e-300  # −log γ; with exactly 0 their mask would include later tokens
 
 
 class _Features(nn.Module):
-    """φ of queries and keys, in the place of their activation."""
+    """φ of queries and keys, in place of the activation."""
 
     def __init__(self, features: str, heads: int) -> None:
         super().__init__()
@@ -37,7 +38,7 @@ class _Features(nn.Module):
 
 
 class _OverSums(nn.Module):
-    """Division by the sums of weights, which stand after each head's values, in the place of their norm."""
+    """Division by the sums of weights, the last feature of each head, in place of the norm."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()
@@ -46,11 +47,10 @@ class _OverSums(nn.Module):
     def forward(
         self,
         totals: Tensor,  # (…, heads · (e + 1))
-    ) -> Tensor:  # (…, heads · e), zeros where a sum is under `tiny / eps`
-        wide = torch.promote_types(totals.dtype, torch.float32)
-        values, sums = totals.to(wide).unflatten(-1, (self.heads, -1)).tensor_split([-1], dim=-1)
-        silent = sums < torch.finfo(wide).tiny / torch.finfo(wide).eps
-        heads: Tensor = values / sums.masked_fill(silent, math.inf)
+    ) -> Tensor:  # (…, heads · e), zeros where a sum is below `tiny / eps`
+        values, sums = widen(totals).unflatten(-1, (self.heads, -1)).tensor_split([-1], dim=-1)
+        limits = torch.finfo(sums.dtype)
+        heads: Tensor = values / sums.masked_fill(sums < limits.tiny / limits.eps, math.inf)
         return heads.flatten(-2).to(totals.dtype)
 
 
@@ -64,10 +64,10 @@ class _Open(nn.Module):
 def lightning_attention(
     layer: LinearAttention, block: int = 128
 ) -> Callable[[Tensor], Tensor]:  # (batch, n, d) -> (batch, n, d)
-    """MiniMax's lightning attention over blocks of tokens, its activation, norm and gate being the layer's.
+    """MiniMax's lightning attention over blocks of tokens, with the activation, norm and gate replaced by the layer's.
 
-    Blocks of 128 tokens take it less time on a CPU than its default of 256. With `normalize` heads have one feature more,
-    in which values are 1, and so give the sums of the weights.
+    On a CPU, blocks of 128 tokens are faster than the default of 256. With `normalize` each head has one more feature, in
+    which values are 1, so that it yields the sums of the weights.
     """
     from transformers.models.minimax.configuration_minimax import MiniMaxConfig
     from transformers.models.minimax.modeling_minimax import MiniMaxLightningAttention
@@ -82,7 +82,7 @@ def lightning_attention(
         layer_types=["linear_attention"] * 2,
         num_hidden_layers=2,
     )
-    theirs_config.head_dim = head_width  # odd ones, which only positions forbid, are refused above
+    theirs_config.head_dim = head_width  # set here, since the constructor refuses odd widths, for its positions
     theirs: Any = MiniMaxLightningAttention(theirs_config, layer_idx=0)
     theirs.qkv_proj, theirs.out_proj = _fused(layer), copy.deepcopy(layer.projection)
     theirs.act_fn = nn.Identity() if config.features == "identity" else _Features(config.features, heads)
@@ -94,14 +94,14 @@ def lightning_attention(
     theirs = theirs.to(layer.projection.weight.device, layer.projection.weight.dtype).eval()
 
     def sequence(tokens: Tensor) -> Tensor:
-        found: Tensor = theirs(tokens, None, None)[0]
-        return found
+        outputs: Tensor = theirs(tokens, None, None)[0]
+        return outputs
 
     return sequence
 
 
 def gated_delta_rule(layer: DeltaRule) -> Callable[[Tensor], Tensor]:  # (batch, n, d) -> (batch, n, d)
-    """Qwen3-Next's gated delta rule over chunks of tokens, in float32, between the layer's own dense maps."""
+    """Qwen3-Next's gated delta rule over chunks of tokens, in float32, between the layer's own projections."""
     from transformers.models.qwen3_next.modeling_qwen3_next import torch_chunk_gated_delta_rule
 
     own = copy.deepcopy(layer)
@@ -113,14 +113,14 @@ def gated_delta_rule(layer: DeltaRule) -> Callable[[Tensor], Tensor]:  # (batch,
         if own.gate is not None and own.log_decay is not None:
             g = -own.log_decay.exp() * F.softplus(own.gate(tokens))
         read, _ = torch_chunk_gated_delta_rule(q, k, v, g, beta, use_qk_l2norm_in_kernel=True)
-        found: Tensor = own.projection(read.flatten(-2))
-        return found
+        outputs: Tensor = own.projection(read.flatten(-2))
+        return outputs
 
     return sequence
 
 
 def _fused(layer: LinearAttention) -> nn.Linear:  # (…, d) -> (…, heads · 3 · e), or e + 1 with `normalize`
-    """Queries, keys and values of each head side by side; a further feature is 0 in `φ(q)` and `φ(k)`, and 1 in values."""
+    """Queries, keys and values of each head in one map; with `normalize` one more feature, 0 in `φ(q)`, `φ(k)` and 1 in `v`."""
     extra, bias = int(layer.config.normalize), layer.config.bias or layer.config.normalize
     weights, biases = [], []
     for maps, last in ((layer.query, -math.inf), (layer.key, -math.inf), (layer.value, 1.0)):

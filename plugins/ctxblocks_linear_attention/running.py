@@ -1,15 +1,8 @@
-"""Heads, and running sums along the tokens."""
+"""Splitting into heads, and running sums over tokens."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-_WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
-
-
-def widen(x: Tensor) -> Tensor:
-    """`x` in the dtype in which its sums are carried: float32 for half types, else its own."""
-    return x.to(_WIDE.get(x.dtype, x.dtype))
 
 
 def split_heads(
@@ -17,7 +10,7 @@ def split_heads(
     heads: int,
     one: bool = False,
 ) -> Tensor:  # (…, heads, n, e), or e + 1
-    """Each head's part of every token, with `one` a last entry of 1 after it."""
+    """The part of each head, with a last entry of 1 if `one`."""
     parts = x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
     return (F.pad(parts, (0, 1), value=1.0) if one else parts).transpose(-2, -3)
 
@@ -25,7 +18,7 @@ def split_heads(
 def join_heads(
     x: Tensor,  # (…, heads, n, e)
 ) -> Tensor:  # (…, n, heads·e)
-    """The heads' parts side by side: the reverse of `split_heads`."""
+    """The heads concatenated; the inverse of `split_heads`."""
     return x.transpose(-2, -3).flatten(-2)
 
 
@@ -34,7 +27,7 @@ def powers(
     exponents: Tensor,  # (n,)
     dtype: torch.dtype,
 ) -> Tensor:  # (heads, n)
-    """`γ` to each exponent, for each head; taken in float64, since a rounded `γ` is off by `m` roundings at `γᵐ`."""
+    """`γ` to each exponent, for each head, computed in float64: `γᵐ` of a rounded `γ` is off by `m` roundings."""
     return torch.exp(log_decay * exponents).to(dtype)
 
 
@@ -43,7 +36,7 @@ def triangle(
     log_decay: Tensor | None,  # (heads, 1), float64
     like: Tensor,
 ) -> Tensor:  # (n, n), or (heads, n, n) with decay
-    """`γ^(i − j)` where `j ≤ i`, else 0; `γ = 1` without decay."""
+    """`γ^(i − j)` where `j ≤ i`, else 0; without decay `γ = 1`."""
     if log_decay is None:
         return torch.ones(n, n, dtype=like.dtype, device=like.device).tril()
     index = torch.arange(n, device=like.device)
@@ -68,7 +61,7 @@ def _chunked(
     x: Tensor,  # (…, n, e)
     chunk: int,
 ) -> Tensor:  # (…, count, chunk, e)
-    """Chunks of tokens, with zeros to fill the last."""
+    """Chunks of tokens, the last padded with zeros."""
     count = max(-(-x.shape[-2] // chunk), 1)
     fill = count * chunk - x.shape[-2]
     padded = F.pad(x, (0, 0, 0, fill)) if fill else x
@@ -80,7 +73,7 @@ def _plain_sum(
     chunk: int,
     start: Tensor,  # (…, 1, e)
 ) -> Tensor:  # (…, n, e)
-    """Triangles of `chunk` tokens, and the same function over the chunks' totals."""
+    """Triangular products within chunks, and the same function over the totals of the chunks."""
     local = triangle(chunk, None, x) @ _chunked(x, chunk)
     if x.shape[-2] > chunk:
         start = torch.cat([start, _plain_sum(local[..., :-1, -1, :], chunk, start)], dim=-2)
@@ -93,7 +86,7 @@ def _fading_sum(
     chunk: int,
     start: Tensor,  # (…, heads, 1, e)
 ) -> Tensor:  # (…, heads, n, e)
-    """As `_plain_sum`; a chunk's total fades by `γ` to its length in each chunk that follows."""
+    """As `_plain_sum`, where the total of a chunk decays by `γ^chunk` in each later chunk."""
     local = triangle(chunk, log_decay, x).unsqueeze(-3) @ _chunked(x, chunk)
     if x.shape[-2] > chunk:
         start = torch.cat([start, _fading_sum(local[..., :-1, -1, :], log_decay * chunk, chunk, start)], dim=-2)
@@ -109,7 +102,7 @@ def linear_scan(
     log_decay: Tensor | None,  # (heads, 1), float64
     chunk: int,
 ) -> Tensor:  # (…, heads, n, f)
-    """`o_i = Σ_{j ≤ i} γ^(i−j) (q_i·k_j) v_j`: a triangle within each chunk, one matrix for all tokens before it."""
+    """`o_i = Σ_{j ≤ i} γ^(i−j) (q_i·k_j) v_j`: a triangular product within each chunk, a state for all tokens before it."""
     n = k.shape[-2]
     mask = triangle(min(n, chunk), log_decay, k)
     steps = torch.arange(1, min(n, chunk) + 1, device=k.device)
@@ -137,9 +130,9 @@ def _advance(
     mask: Tensor,  # (heads, c, c)
     fade: Tensor | None,  # (heads, c, 1)
 ) -> Tensor:  # (…, heads, e, f)
-    """The state after one more full chunk: `γᶜ S + Σ_j γ^(c−j) k_j v_jᵀ`."""
+    """The state after another full chunk: `γᶜ S + Σ_j γ^(c−j) k_j v_jᵀ`."""
     if fade is not None:
-        keys = keys * mask[:, -1, :].unsqueeze(-1)  # the triangle's last row holds γ^(c−j)
+        keys = keys * mask[:, -1, :].unsqueeze(-1)  # the last row of the triangle holds γ^(c−j)
     added = keys.transpose(-2, -1) @ values
     if state is None:
         return added

@@ -1,4 +1,4 @@
-"""What the plugin announces: names, example configurations and claims."""
+"""The registered layers: their names, example configurations and traits."""
 
 from ctxblocks import LayerSpec, Traits
 from ctxblocks_linear_attention.config import DeltaRuleConfig, LinearAttentionConfig
@@ -8,19 +8,19 @@ from ctxblocks_linear_attention.reference import gated_delta_rule, lightning_att
 
 
 def _linear_traits(config: LinearAttentionConfig) -> Traits:
-    """Without decay a context is a set; without normaliser as well, a sum. Decay weighs by position and breaks both."""
+    """Without decay the order of tokens does not matter; without normalisation either, contexts are additive."""
     plain = config.decay is None
     return Traits(permutation_invariant=plain, additive=plain and not config.normalize, positional=not plain)
 
 
 def _delta_traits(config: DeltaRuleConfig) -> Traits:
-    """Each token overwrites what those before it wrote, so their order counts."""
+    """Each token changes what earlier tokens wrote, so the output depends on their order."""
     return Traits(positional=True)
 
 
 LINEAR_ATTENTION = LayerSpec(
     name="linear-attention",
-    summary="Attention whose weights are products of features, with or without normaliser and decay",
+    summary="linear attention: weights are products of features, optionally normalised or decaying",
     build=LinearAttention,
     config=LinearAttentionConfig,
     examples=(
@@ -37,7 +37,7 @@ LINEAR_ATTENTION = LayerSpec(
 
 DELTA_RULE = LayerSpec(
     name="delta-rule",
-    summary="Linear attention that corrects what its state already holds for a key, with or without gate",
+    summary="linear attention whose state is corrected at each key (DeltaNet), optionally gated",
     build=DeltaRule,
     config=DeltaRuleConfig,
     examples=(

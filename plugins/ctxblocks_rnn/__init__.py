@@ -1,4 +1,4 @@
-"""Recurrent layers `rnn`, `gru` and `lstm`: a state reads the context token by token, and the query last."""
+"""Recurrent layers `rnn`, `gru` and `lstm`: a cell runs over the context token by token, and over the query last."""
 
 from ctxblocks import LayerSpec, Traits, hookimpl
 from ctxblocks_rnn.cells import GRU, LSTM, RNN
@@ -18,7 +18,7 @@ def ctxblocks_layers() -> list[LayerSpec]:
     return [
         LayerSpec(
             name="rnn",
-            summary="Elman RNN, its last state projected",
+            summary="Elman RNN with an output projection",
             config=RNNConfig,
             build=RNN,
             examples=(
@@ -31,7 +31,7 @@ def ctxblocks_layers() -> list[LayerSpec]:
         ),
         LayerSpec(
             name="gru",
-            summary="gated recurrent unit, its last state projected",
+            summary="gated recurrent unit with an output projection",
             config=GRUConfig,
             build=GRU,
             examples=(GRUConfig(width=4), GRUConfig(width=3, hidden=6), GRUConfig(width=5, hidden=3, bias=False)),
@@ -40,7 +40,7 @@ def ctxblocks_layers() -> list[LayerSpec]:
         ),
         LayerSpec(
             name="lstm",
-            summary="long short-term memory, its last output projected",
+            summary="long short-term memory with an output projection",
             config=LSTMConfig,
             build=LSTM,
             examples=(LSTMConfig(width=4), LSTMConfig(width=3, hidden=6), LSTMConfig(width=5, hidden=3, bias=False)),

@@ -1,31 +1,31 @@
 """Configurations of the recurrent layers."""
 
 import attrs
+from attrs.validators import optional
 
-from ctxblocks import ArgumentError
+from ctxblocks.validators import Requirement, at_least, one_of
+
+
+def _size(name: str) -> Requirement:
+    return at_least(1, advice=f"give {name} a positive size", by_class=True)
 
 
 @attrs.frozen(kw_only=True)
 class RecurrentConfig:
-    """What every recurrent layer needs.
+    """The settings that all recurrent layers share.
 
     Attributes:
-        width: of the query and of the output.
-        hidden: of the state; `width` if None.
-        bias: whether the cell has biases. The projection has none.
+        width: d, of the query, the context tokens and the output.
+        hidden: size of the state; `width` if None.
+        bias: whether the cell has biases. The output projection has none.
+
+    Raises:
+        ArgumentError: a size is below 1.
     """
 
-    width: int
-    hidden: int | None = None
+    width: int = attrs.field(validator=_size("width"))
+    hidden: int | None = attrs.field(default=None, validator=optional(_size("hidden")))
     bias: bool = True
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse sizes below one."""
-        for name, size in (("width", self.width), ("hidden", self.state_width)):
-            if size < 1:
-                raise ArgumentError(
-                    f"{type(self).__name__}: got {name}={size}, needs at least 1; give {name} a positive size"
-                )
 
     @property
     def state_width(self) -> int:
@@ -41,15 +41,7 @@ class RNNConfig(RecurrentConfig):
         nonlinearity: "tanh" or "relu".
     """
 
-    nonlinearity: str = "tanh"
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse other nonlinearities."""
-        super().__attrs_post_init__()
-        if self.nonlinearity not in ("tanh", "relu"):
-            raise ArgumentError(
-                f"RNNConfig: got nonlinearity={self.nonlinearity!r}, needs 'tanh' or 'relu'; choose one of the two"
-            )
+    nonlinearity: str = attrs.field(default="tanh", validator=one_of(("tanh", "relu"), by_class=True))
 
 
 @attrs.frozen(kw_only=True)

@@ -1,8 +1,8 @@
-"""What RNN, GRU and LSTM share: one fused pass over the tokens, then one batched cell step with the queries.
+"""The base class of RNN, GRU and LSTM: one fused pass over the tokens, then one batched cell step for the queries.
 
-A cell's step splits into a product with the token, a product with the previous output, and elementwise gates:
-`s_t = gates(U c_t, V h_{t−1}, s_{t−1})` with `h` the first part of the state `s`, and `s_0 = 0`. So `A(C_i, q_i)`
-for all `i` takes the outputs `h_0 … h_n` of one pass over the context, and one step for all queries at once.
+A step of a cell consists of a product with the token, a product with the previous output, and elementwise gates:
+`s_t = gates(U c_t, V h_{t−1}, s_{t−1})`, where `h` is the first part of the state `s`, and `s_0 = 0`. So `A(C_i, q_i)` for
+all `i` needs the outputs `h_0 … h_n` of one pass over the context, and one step for all queries at once.
 """
 
 import abc
@@ -21,22 +21,22 @@ Fused = Callable[..., tuple[Tensor, ...]]
 
 
 class RecurrentLayer(ProjectedLayer):
-    """`mix(x, C)` is the output of a recurrent cell that has read `c_1 … c_n` and then `x`, from a zero state.
+    """`mix(x, C)` is the output of a recurrent cell after the tokens `c_1 … c_n` and then `x`, from a zero state.
 
     Args:
-        config: sizes.
-        mode: torch's name of the cell.
-        parts: tensors in a state.
+        config: the sizes.
+        mode: torch's name for the cell, such as "GRU".
+        parts: number of tensors in a state.
     """
 
     summed: bool = True
-    """Whether `gates` depends on the sum of its two products alone."""
+    """Whether `gates` depends only on the sum of its two products."""
     block: int = 1024
-    """Tokens that one pass takes at once; every value gives the same function."""
+    """Tokens processed in one pass; the outputs do not depend on it."""
 
     def __init__(self, config: RecurrentConfig, mode: str, parts: int = 1) -> None:
         super().__init__(config.width)
-        # not nn.RNN and its kin, which torch.compile refuses to read
+        # not nn.RNN, nn.GRU or nn.LSTM, which torch.compile does not trace
         self.recurrence = nn.RNNBase(mode, config.width, config.state_width, bias=config.bias, batch_first=True)
         self.projection = nn.Linear(config.state_width, config.width, bias=False)
         self.parts = parts
@@ -52,7 +52,7 @@ class RecurrentLayer(ProjectedLayer):
 
     @abc.abstractmethod
     def fused(self) -> Fused:
-        """Torch's function for a pass over all tokens."""
+        """Torch's function for one pass over all tokens."""
 
     def complete(
         self,
@@ -61,7 +61,7 @@ class RecurrentLayer(ProjectedLayer):
         outputs: Tensor,  # (…, n + 1, hidden): h_0 … h_n
         start: State,  # each (…, hidden): s_0
     ) -> State:  # each (…, n + 1, hidden)
-        """The states `s_0 … s_n` of which the outputs are known; by default the outputs are all there is."""
+        """The states `s_0 … s_n`, given their outputs; by default the output is the whole state."""
         return (outputs,)
 
     def mix(
@@ -87,7 +87,7 @@ class RecurrentLayer(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """As `causal`, with the query's product taken once; see `ContextualLayer.prefixes`."""
+        """As `causal`, with the query's product computed once; see `ContextualLayer.prefixes`."""
         self.check_call(query, context)
         return self._after_context(query.unsqueeze(-2), context)
 
@@ -96,15 +96,15 @@ class RecurrentLayer(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`n` steps, in each of which all suffixes that have begun advance together; see `ContextualLayer.suffixes`."""
+        """`n` steps, each for all suffixes that have begun by then; see `ContextualLayer.suffixes`."""
         self.check_call(query, context)
         fresh = self.zero_state(query.unsqueeze(-2))
         state = fresh
         for inputs in self.input_product(context).unbind(-2):
             advanced = self.step(inputs.unsqueeze(-2), state)
             state = tuple(torch.cat(pair, dim=-2) for pair in zip(advanced, fresh, strict=True))
-        found: Tensor = self.projection(self.step(self.input_product(query).unsqueeze(-2), state)[0])
-        return found
+        rows: Tensor = self.projection(self.step(self.input_product(query).unsqueeze(-2), state)[0])
+        return rows
 
     def sequence(
         self,
@@ -120,7 +120,7 @@ class RecurrentLayer(ProjectedLayer):
         return torch.cat(rows, dim=-2)
 
     def state_size(self, tokens: int) -> int:
-        """The cell's state, `hidden` numbers for each of its parts."""
+        """The state of the cell: `hidden` numbers for each of its parts."""
         self.check_state_size(tokens)
         return self.parts * self.projection.in_features
 
@@ -129,25 +129,25 @@ class RecurrentLayer(ProjectedLayer):
         tokens: Tensor,  # (…, n, d)
         start: State,  # each (…, hidden): s_0
     ) -> tuple[Tensor, State]:  # (…, n, hidden), each (…, hidden)
-        """`h_1 … h_n` and `s_n`: torch's fused pass, or inside a transform, where torch has none, the loop over cells."""
+        """`h_1 … h_n` and `s_n` by torch's fused pass; inside transforms, which that does not support, by `looped`."""
         if inside_transform() or tokens.numel() == 0:
             return self.looped(tokens, start)
         batch = tokens.shape[:-2]
         flat = tokens.reshape(math.prod(batch), *tokens.shape[-2:])
         before = tuple(part.reshape(1, len(flat), -1) for part in start)
         weights = [w for pair in zip(self._pair("ih"), self._pair("hh"), strict=True) for w in pair]
-        # train=True keeps what a backward pass needs, also in eval mode; dropout, its other meaning, is 0
-        found, *state = self.fused()(
+        # train=True keeps what a backward pass needs, also in eval mode; its other effect, dropout, is off
+        outputs, *state = self.fused()(
             flat, before if self.parts == 2 else before[0], weights, self.recurrence.bias, 1, 0.0, True, False, True
         )
-        return found.reshape(*batch, *found.shape[-2:]), tuple(part.reshape(*batch, -1) for part in state)
+        return outputs.reshape(*batch, *outputs.shape[-2:]), tuple(part.reshape(*batch, -1) for part in state)
 
     def looped(
         self,
         tokens: Tensor,  # (…, n, d)
         start: State,  # each (…, hidden): s_0
     ) -> tuple[Tensor, State]:  # (…, n, hidden), each (…, hidden)
-        """`h_1 … h_n` and `s_n` from one cell step per token, in plain operations."""
+        """`h_1 … h_n` and `s_n` by one cell step per token."""
         state, rows = start, [start[0].unsqueeze(-2)[..., :0, :]]
         for inputs in self.input_product(tokens).unbind(-2):
             state = self.step(inputs, state)
@@ -167,7 +167,7 @@ class RecurrentLayer(ProjectedLayer):
         tokens: Tensor,  # (…, d)
         rows: int | None = None,
     ) -> Tensor:  # (…, g·hidden), or its first `rows` entries
-        """`U c + b`; where the gates see only the sum of the two products, `b` is the sum of both biases."""
+        """`U c + b`; where `summed`, `b` is the sum of both biases."""
         weight, *bias = (part[:rows] for part in self._pair("ih"))
         if self.summed:
             bias = [sum(bias, start=other[:rows]) for other in self._pair("hh")[1:]]
@@ -177,7 +177,7 @@ class RecurrentLayer(ProjectedLayer):
         self,
         outputs: Tensor,  # (…, hidden)
     ) -> Tensor:  # (…, g·hidden)
-        """`V h + b`, without `b` where `input_product` has it."""
+        """`V h + b`; where `summed`, without `b`, which `input_product` includes."""
         weight, *bias = self._pair("hh")
         return F.linear(outputs, weight) if self.summed else F.linear(outputs, weight, *bias)
 
@@ -185,7 +185,7 @@ class RecurrentLayer(ProjectedLayer):
         self,
         like: Tensor,  # (…, d)
     ) -> State:  # each (…, hidden)
-        """`s_0`, for the batch shape of `like`."""
+        """`s_0`, with the batch shape of `like`."""
         return (like.new_zeros(*like.shape[:-1], self.projection.in_features),) * self.parts
 
     def _after_context(
@@ -193,33 +193,36 @@ class RecurrentLayer(ProjectedLayer):
         queries: Tensor,  # (…, n + 1 or 1, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
+        """The outputs for queries after the first `0 … n` tokens, block by block."""
         n = context.shape[-2]
         state = self.zero_state(queries[..., 0, :])
         rows = []
         for start in range(0, max(n, 1), self.block):
             tokens = context[..., start : start + self.block, :]
-            count = tokens.shape[-2] + (start + self.block >= n)  # the last state opens the next block, if there is one
-            asked = queries if queries.shape[-2] == 1 else queries[..., start : start + count, :]
-            found, state = self._after_block(asked, tokens, state, count)
-            rows.append(self.projection(found))
+            count = tokens.shape[-2] + (
+                start + self.block >= n
+            )  # the last state belongs to the next block, if there is one
+            own = queries if queries.shape[-2] == 1 else queries[..., start : start + count, :]
+            outputs, state = self._after_block(own, tokens, state, count)
+            rows.append(self.projection(outputs))
         return torch.cat(rows, dim=-2)
 
     def _after_block(
         self,
         queries: Tensor,  # (…, count or 1, d)
         tokens: Tensor,  # (…, m, d)
-        state: State,  # each (…, hidden), before them
+        state: State,  # each (…, hidden), before the tokens
         count: int,
     ) -> tuple[Tensor, State]:  # (…, count, hidden), each (…, hidden)
-        """The cell's outputs at queries after the first `0, 1, …` tokens, and the state after all; nothing else is kept."""
+        """The cell's outputs for queries after the first `0, 1, …` tokens, and the state after all tokens."""
         outputs = torch.cat([state[0].unsqueeze(-2), self.outputs(tokens, state)[0]], dim=-2)
         recurrent = self.hidden_product(outputs)
         states = self.complete(tokens, recurrent, outputs, state)
         parts = (part[..., :count, :] for part in (recurrent, *states))
-        found = self.gates(self.input_product(queries), next(parts), tuple(parts))[0]
-        return found, tuple(part[..., -1, :].clone() for part in states)
+        mixed = self.gates(self.input_product(queries), next(parts), tuple(parts))[0]
+        return mixed, tuple(part[..., -1, :].clone() for part in states)
 
     def _pair(self, product: str) -> list[Tensor]:
-        """The weight of the input ("ih") or hidden ("hh") product, and its bias if there is one."""
+        """The weight of the input ("ih") or hidden ("hh") product, and its bias if it has one."""
         names = ("weight", "bias") if self.recurrence.bias else ("weight",)
         return [getattr(self.recurrence, f"{name}_{product}_l0") for name in names]

@@ -9,7 +9,7 @@ from ctxblocks_rnn.recurrent import RecurrentLayer
 
 
 def reference(layer: RecurrentLayer) -> Callable[[Tensor], Tensor]:  # (batch, n, d) -> (batch, n, d)
-    """`nn.RNN`, `nn.GRU` or `nn.LSTM`, then the projection."""
+    """`nn.RNN`, `nn.GRU` or `nn.LSTM`, followed by the projection."""
     mode, bias, sizes = layer.recurrence.mode, layer.recurrence.bias, (layer.width, layer.projection.in_features)
     theirs: nn.RNNBase
     if mode == "LSTM":
@@ -23,7 +23,7 @@ def reference(layer: RecurrentLayer) -> Callable[[Tensor], Tensor]:  # (batch, n
     projection = copy.deepcopy(layer.projection)
 
     def sequence(tokens: Tensor) -> Tensor:
-        found: Tensor = projection(theirs(tokens)[0])
-        return found
+        outputs: Tensor = projection(theirs(tokens)[0])
+        return outputs
 
     return sequence

@@ -1,4 +1,4 @@
-"""The selective state space layer `ssm`, Mamba-2 style."""
+"""The selective state space layer `ssm`, as in Mamba-2."""
 
 from ctxblocks import LayerSpec, Traits, hookimpl
 from ctxblocks_ssm.config import SSMConfig
@@ -14,7 +14,7 @@ def ctxblocks_layers() -> list[LayerSpec]:
     return [
         LayerSpec(
             name="ssm",
-            summary="selective state space with a short convolution, Mamba-2 style",
+            summary="selective state space with a short convolution, as in Mamba-2",
             config=SSMConfig,
             build=SSM,
             examples=(

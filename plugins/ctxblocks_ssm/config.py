@@ -1,49 +1,56 @@
-"""The sizes of a selective state space layer."""
+"""Configuration of `ssm`."""
 
 import math
 
 import attrs
 
 from ctxblocks import ArgumentError
+from ctxblocks.validators import Requirement, at_least, more_than
+
+
+def _size(name: str) -> Requirement:
+    return at_least(1, advice=f"give {name} a positive size", by_class=True)
 
 
 @attrs.frozen(kw_only=True)
 class SSMConfig:
-    """A selective state space layer, as Mamba-2 has it.
+    """Shape of a selective state space layer, as in Mamba-2.
 
     Attributes:
-        width: d, of the query and of the output.
-        expand: inner width over `width`.
-        head_width: of one head; by default the inner width divided by 4 heads, or by one per group where 4 does not fit.
-        state: numbers that a head keeps for each of its channels.
-        groups: sets of heads that share `B` and `C`, and a norm.
-        conv: tokens that the convolution sees.
+        width: d, of the query, the context tokens and the output.
+        expand: inner width divided by `width`.
+        head_width: p, channels of one head; by default the inner width divided by 4 heads, or by one head per group where 4
+            heads do not fit.
+        state: s, size of the state for each channel of a head.
+        groups: g, sets of heads that share `B` and `C`, and a norm.
+        conv: kernel size of the causal convolution.
         bias: whether the input and output projections have biases.
-        conv_bias: whether the convolution has one.
+        conv_bias: whether the convolution has a bias.
         step_range: bounds of the step sizes at initialisation.
         step_limit: bounds of the step sizes.
-        eps: of the norm.
+        eps: of the norm, added to mean squares.
+
+    Raises:
+        ArgumentError: a value is out of range, or does not fit another one.
     """
 
-    width: int
-    expand: int = 2
+    width: int = attrs.field(validator=_size("width"))
+    expand: int = attrs.field(default=2, validator=_size("expand"))
     head_width: int | None = None
-    state: int = 16
-    groups: int = 1
-    conv: int = 4
+    state: int = attrs.field(default=16, validator=_size("state"))
+    groups: int = attrs.field(default=1, validator=_size("groups"))
+    conv: int = attrs.field(default=4, validator=_size("conv"))
     bias: bool = False
     conv_bias: bool = True
     step_range: tuple[float, float] = (1e-3, 1e-1)
     step_limit: tuple[float, float] = (0.0, math.inf)
-    eps: float = 1e-5
+    eps: float = attrs.field(
+        default=1e-5,
+        validator=more_than(0, advice="a token of zeros has the norm 0; the usual one is 1e-5", by_class=True),
+    )
 
     def __attrs_post_init__(self) -> None:
-        """Refuse sizes that do not fit each other."""
-        for name in ("width", "expand", "state", "groups", "conv"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(
-                    f"SSMConfig: got {name}={getattr(self, name)}, needs at least 1; give {name} a positive size"
-                )
+        """Check the values against each other."""
         if self.inner % self.groups:
             raise ArgumentError(
                 f"SSMConfig: got groups={self.groups}, needs a divisor of expand · width = {self.inner}; "
@@ -64,10 +71,6 @@ class SSMConfig:
             raise ArgumentError(
                 f"SSMConfig: got step_limit={self.step_limit}, needs 0 ≤ low ≤ high; (0, inf) sets no limit"
             )
-        if self.eps <= 0:
-            raise ArgumentError(
-                f"SSMConfig: got eps={self.eps}, needs more than 0, since a silent token's norm is 0; the usual one is 1e-5"
-            )
 
     @property
     def inner(self) -> int:
@@ -76,7 +79,7 @@ class SSMConfig:
 
     @property
     def heads(self) -> int:
-        """How many heads there are."""
+        """The number of heads."""
         if self.head_width is not None:
             return self.inner // self.head_width
         return 4 if self.inner % 4 == 0 and 4 % self.groups == 0 else self.groups

@@ -1,4 +1,4 @@
-"""What the selective state space layer computes of a token by itself: its signals, steps, gate and norm."""
+"""The parts of the selective state space layer that act on single tokens: convolution, steps, gate and norm."""
 
 import math
 from typing import NamedTuple
@@ -8,15 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctxblocks import ProjectedLayer
+from ctxblocks.numerics import falling_exp_floor, widen
 from ctxblocks_ssm.config import SSMConfig
-from ctxblocks_ssm.scan import decay, floor
-from ctxblocks_ssm.signals import Signals, Steps, along_tokens, gated_norm, widen
+from ctxblocks_ssm.scan import decay
+from ctxblocks_ssm.signals import Signals, Steps, along_tokens, gated_norm
 
 
 class Carry(NamedTuple):
-    """What one block of tokens hands to the next."""
+    """The state between two blocks of tokens."""
 
-    inputs: Tensor  # (…, conv − 1, convolved): the convolution's last inputs
+    inputs: Tensor  # (…, conv − 1, convolved): the last inputs of the convolution
     state: Tensor  # (…, g, s, k·p)
 
 
@@ -24,7 +25,7 @@ class SSMCore(ProjectedLayer):
     """The parameters of the layer, and the maps that act on one token and the few before it.
 
     Args:
-        config: sizes.
+        config: the layer's shape.
     """
 
     def __init__(self, config: SSMConfig) -> None:
@@ -35,14 +36,14 @@ class SSMCore(ProjectedLayer):
         self.conv1d = nn.Conv1d(channels, channels, config.conv, groups=channels, bias=config.conv_bias)
         low, high = (math.log(bound) for bound in config.step_range)
         size = torch.exp(low + (high - low) * torch.rand(config.heads))
-        self.dt_bias = nn.Parameter(size + torch.log(-torch.expm1(-size)))  # softplus⁻¹ of the size
+        self.dt_bias = nn.Parameter(size + torch.log(-torch.expm1(-size)))  # softplus⁻¹(size)
         self.A_log = nn.Parameter(torch.log(torch.arange(1.0, config.heads + 1.0)))
         self.D = nn.Parameter(torch.ones(config.heads))
         self.norm_weight = nn.Parameter(torch.ones(config.inner))
         self.projection = nn.Linear(config.inner, config.width, bias=config.bias)
 
     def state_size(self, tokens: int) -> int:
-        """`state` numbers for each inner channel, and the convolution's last `conv − 1` inputs."""
+        """`state` numbers for each inner channel, and the last `conv − 1` inputs of the convolution."""
         self.check_state_size(tokens)
         c = self.config
         return c.state * c.inner + (c.conv - 1) * c.convolved
@@ -51,7 +52,7 @@ class SSMCore(ProjectedLayer):
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Carry:
-        """Before any token."""
+        """The state before the first token."""
         c, lead = self.config, tokens.shape[:-2]
         state = widen(tokens.new_zeros(*lead, c.groups, c.state, c.inner // c.groups))
         return Carry(tokens.new_zeros(*lead, c.conv - 1, c.convolved), state)
@@ -60,14 +61,14 @@ class SSMCore(ProjectedLayer):
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> tuple[Tensor, Steps]:  # (…, n, convolved), and the steps
-        """What enters the convolution, and the steps."""
+        """The inputs of the convolution, and the steps."""
         inner, convolved, heads = self.config.inner, self.config.convolved, self.config.heads
         bias = None if self.in_proj.bias is None else self.in_proj.bias[inner:]
         inputs, raw = F.linear(tokens, self.in_proj.weight[inner:], bias).split([convolved, heads], dim=-1)
         size = F.softplus(widen(raw) + widen(self.dt_bias)).clamp(*self.config.step_limit)
         size = size.transpose(-1, -2).unflatten(-2, (self.config.groups, -1))
         rate = widen(self.A_log).double().exp().view(self.config.groups, -1, 1)
-        return inputs, Steps(size, (-rate * size).clamp(min=floor(size.dtype)))
+        return inputs, Steps(size, (-rate * size).clamp(min=falling_exp_floor(size.dtype)))
 
     def _gate(
         self,
@@ -79,7 +80,7 @@ class SSMCore(ProjectedLayer):
         return F.silu(widen(F.linear(tokens, self.in_proj.weight[:inner], bias)))
 
     def _tap(self, back: int) -> Tensor:  # (convolved,)
-        """The convolution's weights for the token that stands `back` places before."""
+        """The weights of the convolution for the token `back` positions before."""
         return widen(self.conv1d.weight[:, 0, -1 - back])
 
     def _window(
@@ -87,22 +88,22 @@ class SSMCore(ProjectedLayer):
         inputs: Tensor,  # (…, n, convolved)
         carry: Carry,
     ) -> tuple[Tensor, Carry]:  # (…, n + 1, convolved)
-        """What the convolution takes from the tokens before each of these and before the next, and the inputs to carry on."""
+        """The convolution of the earlier tokens at each position and the next one, and what to carry on."""
         back, rows = self.config.conv - 1, inputs.shape[-2] + 1
         wide = widen(torch.cat([carry.inputs, inputs], dim=-2))
         window = wide.new_zeros(*wide.shape[:-2], rows, wide.shape[-1])
         for m in range(back):
             window = torch.addcmul(window, wide[..., m : m + rows, :], self._tap(back - m))
-        return window, Carry(
-            wide[..., rows - 1 :, :].to(inputs.dtype, copy=True), carry.state
-        )  # a copy lets the block go
+        # a copy, so that the tensors of the block can be freed
+        last = wide[..., rows - 1 :, :].to(inputs.dtype, copy=True)
+        return window, Carry(last, carry.state)
 
     def _signals(
         self,
         window: Tensor,  # (…, n, convolved)
-        inputs: Tensor,  # (…, n, convolved), or one for all
+        inputs: Tensor,  # (…, n, convolved), or one row for all
     ) -> Signals:
-        """The convolution's output, activated."""
+        """The activated outputs of the convolution."""
         inner, groups, state = self.config.inner, self.config.groups, self.config.state
         total = torch.addcmul(window, widen(inputs), self._tap(0))
         if self.conv1d.bias is not None:
@@ -115,7 +116,7 @@ class SSMCore(ProjectedLayer):
         self,
         steps: Steps,  # of c_1 … c_n and the query
     ) -> Tensor:  # (…, g, k, n + 1)
-        """`Δ_j e^{a_{j+1} + … + a_q}`: how much of each token is left when the query reads."""
+        """`Δ_j e^{a_{j+1} + … + a_q}`: the weight of each token in the query's output."""
         since = steps.log_decay[..., 1:].flip(-1).cumsum(-1).flip(-1)
         return steps.size * decay(F.pad(since, (0, 1)), steps.size.dtype)
 
@@ -123,25 +124,25 @@ class SSMCore(ProjectedLayer):
         """`D`."""
         return widen(self.D).view(self.config.groups, 1, -1)
 
-    def _own(self, asked: Signals, own: Steps) -> Tensor:  # (…, g, n, k, p)
-        """`(Δ_q C_qᵀB_q + D) x_q`: what queries read of themselves."""
-        score = (asked.B * asked.C).sum(-1)[..., None, None]
-        return (along_tokens(own.size) * score + self._skips().unsqueeze(-1)) * asked.x
+    def _own(self, signals: Signals, steps: Steps) -> Tensor:  # (…, g, n, k, p)
+        """`(Δ_q C_qᵀB_q + D) x_q`: the contribution of each query to its own output."""
+        score = (signals.B * signals.C).sum(-1)[..., None, None]
+        return (along_tokens(steps.size) * score + self._skips().unsqueeze(-1)) * signals.x
 
     def _norm(
         self,
         read: Tensor,  # (…, g, n, k, p)
-        gate: Tensor,  # (…, n, inner), or one for all
+        gate: Tensor,  # (…, n, inner), or one row for all
     ) -> Tensor:  # (…, n, inner), in the layer's dtype
-        """What the projection reads."""
+        """The input of the output projection: gated, normalised and scaled."""
         normed = gated_norm(read.transpose(-4, -3).flatten(-2), gate, self.config.eps)
         return normed.to(self.norm_weight.dtype) * self.norm_weight
 
     def _finished(
         self,
         read: Tensor,  # (…, g, n, k, p)
-        gate: Tensor,  # (…, n, inner), or one for all
+        gate: Tensor,  # (…, n, inner), or one row for all
     ) -> Tensor:  # (…, n, d)
-        """Normalised and projected."""
-        found: Tensor = self.projection(self._norm(read, gate))
-        return found
+        """The output: normalised and projected."""
+        outputs: Tensor = self.projection(self._norm(read, gate))
+        return outputs

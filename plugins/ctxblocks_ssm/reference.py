@@ -1,4 +1,4 @@
-"""Mamba-2's mixer of transformers with a layer's weights."""
+"""Mamba-2's mixer from transformers with a layer's weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ _NAMES = {"projection": "out_proj", "norm_weight": "norm.weight"}
 
 
 def reference(layer: SSM, chunk: int = 32) -> Callable[[Tensor], Tensor]:  # (batch, n, d) -> (batch, n, d)
-    """`Mamba2Mixer`, whose scan and norm are in float32; of its chunk lengths 32 is the fastest on a CPU."""
+    """`Mamba2Mixer`, whose scan and norm are in float32; chunks of 32 tokens are the fastest on a CPU."""
     from transformers import Mamba2Config
     from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
@@ -32,7 +32,7 @@ def reference(layer: SSM, chunk: int = 32) -> Callable[[Tensor], Tensor]:  # (ba
     theirs.load_state_dict(weights)
 
     def sequence(tokens: Tensor) -> Tensor:
-        found: Tensor = theirs(tokens)
-        return found
+        outputs: Tensor = theirs(tokens)
+        return outputs
 
     return sequence

@@ -1,25 +1,22 @@
 """The chunked scan of a state space with one scalar decay per head (structured state space duality).
 
-`S_i = e^{a_i} S_{i−1} + B_i u_iᵀ` is read as `C_iᵀ S_i`. Inside a chunk that is attention without softmax, `B` the keys and the
-decays a mask; what came before the chunk enters through the state at its start. Source: Dao and Gu, *Transformers are SSMs*
-(arXiv 2405.21060), Section 6.
+The outputs of `S_i = e^{a_i} S_{i−1} + B_i u_iᵀ` are `C_iᵀ S_i`. Inside a chunk that is attention without softmax, with keys
+`B` and the decays as a mask; tokens before the chunk enter through the state at its start. Source: Dao and Gu,
+*Transformers are SSMs* (arXiv 2405.21060), Section 6.
 """
 
 import torch
 from torch import Tensor
+
+from ctxblocks.numerics import falling_exp
 
 
 def decay(
     log_decay: Tensor,  # (…), float64
     dtype: torch.dtype,
 ) -> Tensor:  # (…)
-    """`e^a` in `dtype`, `a ≤ 0`, kept from underflow: below the floor it is negligible in every sum, and `exp` slows down."""
-    return log_decay.to(dtype).clamp(floor(dtype), 0.0).exp()
-
-
-def floor(dtype: torch.dtype) -> float:
-    """The least exponent that `decay` takes."""
-    return -300.0 if dtype == torch.float64 else -60.0
+    """`e^a` in `dtype` for `a ≤ 0`."""
+    return falling_exp(log_decay.to(dtype))
 
 
 def read_states(
@@ -42,20 +39,20 @@ def read_states(
 
 
 def _near(u: Tensor, B: Tensor, C: Tensor, total: Tensor) -> Tensor:
-    """What a chunk's rows read from tokens of the same chunk."""
+    """The part of a chunk's outputs that comes from tokens of the same chunk."""
     scores = (C @ B.transpose(-1, -2)).tril()  # (…, g, q, q)
     mask = decay(total.unsqueeze(-1) - total.unsqueeze(-2), u.dtype)  # (…, g, k, q, q)
     return ((scores.unsqueeze(-3) * mask) @ u.transpose(-3, -2)).transpose(-3, -2)
 
 
 def _far(u: Tensor, C: Tensor, state: Tensor, total: Tensor) -> Tensor:
-    """What they read from the state at the chunk's start."""
+    """The part that comes from the state at the start of the chunk."""
     kept = decay(total, u.dtype).transpose(-1, -2).unsqueeze(-1)  # (…, g, q, k, 1)
     return torch.unflatten(C @ state, -1, u.shape[-2:]) * kept
 
 
 def _carry(u: Tensor, B: Tensor, state: Tensor, total: Tensor) -> Tensor:
-    """The state at the chunk's end."""
+    """The state at the end of the chunk."""
     last = total[..., -1:]  # (…, g, k, 1)
     left = decay(last - total, u.dtype).transpose(-1, -2).unsqueeze(-1)  # (…, g, q, k, 1)
     kept = decay(last, u.dtype).transpose(-1, -2).unsqueeze(-1)  # (…, g, 1, k, 1)

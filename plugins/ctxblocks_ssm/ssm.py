@@ -1,38 +1,39 @@
 """The selective state space layer, with the computations and parameters of Mamba-2.
 
 The input projection of a token gives a gate, a step size `Δ`, and the signals `x, B, C`, which pass a short causal
-convolution. Each head keeps a state, `S_i = e^{a_i} S_{i−1} + Δ_i B_i x_iᵀ` with `a_i = −Δ_i e^{A_log}`, and the query
-reads it after its own step: `y = C_qᵀ S_q + D x_q`. That is gated, normalised and projected. Source: Dao and Gu,
-*Transformers are SSMs* (arXiv 2405.21060).
+convolution. Each head has a state, `S_i = e^{a_i} S_{i−1} + Δ_i B_i x_iᵀ` with `a_i = −Δ_i e^{A_log}`. The query is the last
+token: `y = C_qᵀ S_q + D x_q` is gated, normalised and projected. Source: Dao and Gu, *Transformers are SSMs*
+(arXiv 2405.21060).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ctxblocks.numerics import widen
 from ctxblocks_ssm.core import Carry, SSMCore
 from ctxblocks_ssm.scan import decay, read_states
-from ctxblocks_ssm.signals import Signals, Steps, along_tokens, widen
+from ctxblocks_ssm.signals import Signals, Steps, along_tokens
 
 
 class SSM(SSMCore):
-    """`mix(x, C)` is the gated and normalised read-out of the query, which stands at position `n`.
+    """`mix(x, C)` is the gated and normalised output of the query, which has position `n`.
 
     Args:
-        config: sizes.
+        config: the layer's shape.
     """
 
     chunk: int = 128
-    """Tokens in one product of the scan; every value gives the same function."""
+    """Tokens in one product of the scan; the outputs do not depend on it."""
     block: int = 512
-    """Tokens that are worked on at a time, so that what a pass holds stays in the cache."""
+    """Tokens processed at a time, so that intermediate results stay in the cache."""
 
     def mix(
         self,
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, inner)
-        """The query's read-out, as one sum over tokens: no state is built."""
+        """The query's output as one weighted sum over tokens, without computing states."""
         tokens = torch.cat([context, query.unsqueeze(-2)], dim=-2)
         inputs, steps = self._project(tokens)
         x, B, C = self._signals(self._window(inputs[..., :-1, :], self._start(tokens))[0], inputs)
@@ -47,7 +48,7 @@ class SSM(SSMCore):
         queries: Tensor,  # (…, n + 1, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """One scan over the context, read by every query; see `ContextualLayer.causal`."""
+        """One scan over the context, then one step for each query; see `ContextualLayer.causal`."""
         self.check_causal(queries, context)
         return self._after_context(queries, context)
 
@@ -56,7 +57,7 @@ class SSM(SSMCore):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """As `causal`, with one projection of the query; see `ContextualLayer.prefixes`."""
+        """As `causal`, with the query projected once; see `ContextualLayer.prefixes`."""
         self.check_call(query, context)
         return self._after_context(query.unsqueeze(-2), context)
 
@@ -65,29 +66,29 @@ class SSM(SSMCore):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """Sums over tails, each with its first tokens convolved anew; see `ContextualLayer.suffixes`."""
+        """Sums from the end, with the convolution of the first tokens recomputed; see `ContextualLayer.suffixes`."""
         self.check_call(query, context)
         n, full = context.shape[-2], self.config.conv - 1
         rows = [self._long_suffixes(query, context)] if n >= full else []
-        # with fewer than `full` tokens the query's own window is cut too
+        # with fewer than `full` tokens the convolution at the query is shortened too
         rows += [self.mix(query, context[..., i:, :]).unsqueeze(-2) for i in range(max(0, n - full + 1), n + 1)]
-        found: Tensor = self.projection(torch.cat(rows, dim=-2))
-        return found
+        outputs: Tensor = self.projection(torch.cat(rows, dim=-2))
+        return outputs
 
     def sequence(
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n, d)
-        """One scan, every token in it as writer and reader, block by block; see `ContextualLayer.sequence`."""
+        """One scan over the tokens, block by block; see `ContextualLayer.sequence`."""
         self.check_sequence(tokens)
         carry, rows = self._start(tokens), [tokens[..., :0, :]]
         for start in range(0, tokens.shape[-2], self.block):
             block = tokens[..., start : start + self.block, :]
             inputs, steps = self._project(block)
             window, carry = self._window(inputs, carry)
-            told = self._signals(window[..., :-1, :], inputs)
-            read, carry = self._scan(told, told.C, steps, carry)
-            rows.append(self._finished(read + self._skips().unsqueeze(-1) * told.x, self._gate(block)))
+            signals = self._signals(window[..., :-1, :], inputs)
+            read, carry = self._scan(signals, signals.C, steps, carry)
+            rows.append(self._finished(read + self._skips().unsqueeze(-1) * signals.x, self._gate(block)))
         return torch.cat(rows, dim=-2)
 
     def _after_context(
@@ -95,37 +96,37 @@ class SSM(SSMCore):
         queries: Tensor,  # (…, n + 1 or 1, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """Query `i` read from the state after `i` tokens and its own step, block by block."""
+        """The outputs for queries after the first `0 … n` tokens, block by block."""
         carry, rows = self._start(context), []
         for start in range(0, max(context.shape[-2], 1), self.block):
             block = context[..., start : start + self.block, :]
-            skipped = 0 if start == 0 else 1  # the last row of the block before
+            skipped = 0 if start == 0 else 1  # row `start` belongs to the previous block
             own = queries
             if queries.shape[-2] > 1:
                 own = queries[..., start + skipped : start + block.shape[-2] + 1, :]
             inputs, steps = self._project(block)
             own_inputs, own_steps = self._project(own)
-            window, before = self._window(inputs, carry)
-            told = self._signals(window[..., :-1, :], inputs)
-            asked = self._signals(window[..., skipped:, :], own_inputs)
-            readers = asked.C if skipped else asked.C[..., 1:, :]
-            read, carry = self._scan(told, readers, steps, before)
+            window, carry = self._window(inputs, carry)
+            signals = self._signals(window[..., :-1, :], inputs)
+            own_signals = self._signals(window[..., skipped:, :], own_inputs)
+            readers = own_signals.C if skipped else own_signals.C[..., 1:, :]
+            read, carry = self._scan(signals, readers, steps, carry)
             if not skipped:
-                read = torch.cat([torch.zeros_like(asked.x[..., :1, :, :]), read], dim=-3)
+                read = torch.cat([torch.zeros_like(own_signals.x[..., :1, :, :]), read], dim=-3)
             kept = along_tokens(decay(own_steps.log_decay, read.dtype))
-            rows.append(self._finished(read * kept + self._own(asked, own_steps), self._gate(own)))
+            rows.append(self._finished(read * kept + self._own(own_signals, own_steps), self._gate(own)))
         return torch.cat(rows, dim=-2)
 
     def _scan(
         self,
-        told: Signals,
-        readers: Tensor,  # (…, g, n, s): what reads the state after each token
+        signals: Signals,
+        readers: Tensor,  # (…, g, n, s): C of the queries that follow each token
         steps: Steps,
         carry: Carry,
     ) -> tuple[Tensor, Carry]:  # (…, g, n, k, p)
-        """What is read after each token, and what the next block begins with."""
-        values = told.x * along_tokens(steps.size)
-        read, state = read_states(values, told.B, readers, steps.log_decay, carry.state, self.chunk)
+        """`C_iᵀ S_i` after each token, and what to carry on to the next block."""
+        values = signals.x * along_tokens(steps.size)
+        read, state = read_states(values, signals.B, readers, steps.log_decay, carry.state, self.chunk)
         return read, Carry(carry.inputs, state)
 
     def _long_suffixes(
@@ -133,28 +134,28 @@ class SSM(SSMCore):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n ≥ conv − 1, d)
     ) -> Tensor:  # (…, n − conv + 2, inner)
-        """What the projection reads for the suffixes of at least `conv − 1` tokens.
+        """The inputs of the output projection for the suffixes of at least `conv − 1` tokens.
 
-        Their query's window is full. Their first `conv − 1` tokens see what stands before them only from the cut on;
-        from the token after these on, every suffix has the same terms, and takes their sum over the tail.
+        For these, the convolution at the query is complete. The convolution of the first `conv − 1` tokens of a suffix is
+        shortened by the cut; all later tokens contribute the same terms to every suffix, which are summed from the end.
         """
         full = self.config.conv - 1
         rows = context.shape[-2] - full + 1
         inputs, steps = self._project(torch.cat([context, query.unsqueeze(-2)], dim=-2))
         window, _ = self._window(inputs[..., :-1, :], self._start(context))
-        asked = self._signals(window[..., -1:, :], inputs[..., -1:, :])
+        own = self._signals(window[..., -1:, :], inputs[..., -1:, :])
         weights = along_tokens(self._weights(steps))  # (…, g, n + 1, k, 1)
 
-        def terms(seen: Tensor, part: slice) -> Tensor:  # (…, g, rows, k, p)
-            x, B, _ = self._signals(seen, inputs[..., part, :])
-            return weights[..., part, :, :] * (B * asked.C).sum(-1)[..., None, None] * x
+        def terms(earlier: Tensor, part: slice) -> Tensor:  # (…, g, rows, k, p)
+            x, B, _ = self._signals(earlier, inputs[..., part, :])
+            return weights[..., part, :, :] * (B * own.C).sum(-1)[..., None, None] * x
 
         tail = slice(full, context.shape[-2])
         tails = terms(window[..., tail, :], tail).flip(-3).cumsum(-3).flip(-3)
-        total = F.pad(tails, (0, 0, 0, 0, 0, 1)) + self._own(asked, Steps(*(s[..., -1:] for s in steps)))
-        for m in range(full):  # the token m places after the cut sees m before it
-            seen = torch.zeros_like(window[..., :rows, :])
+        total = F.pad(tails, (0, 0, 0, 0, 0, 1)) + self._own(own, Steps(*(s[..., -1:] for s in steps)))
+        for m in range(full):  # the token m positions after the cut has m tokens before it
+            earlier = torch.zeros_like(window[..., :rows, :])
             for back in range(1, m + 1):
-                seen = torch.addcmul(seen, widen(inputs[..., m - back : m - back + rows, :]), self._tap(back))
-            total = total + terms(seen, slice(m, m + rows))
+                earlier = torch.addcmul(earlier, widen(inputs[..., m - back : m - back + rows, :]), self._tap(back))
+            total = total + terms(earlier, slice(m, m + rows))
         return self._norm(total, self._gate(query.unsqueeze(-2)))

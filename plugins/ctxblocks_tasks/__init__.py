@@ -1,4 +1,4 @@
-"""Task classes that are learned in context, with what statistics makes of the same examples."""
+"""Task classes for in-context learning, with statistical baselines for the same examples."""
 
 from ctxblocks import TaskSpec, hookimpl
 from ctxblocks_tasks.config import (
@@ -26,5 +26,5 @@ __all__ = [
 
 @hookimpl
 def ctxblocks_tasks() -> list[TaskSpec]:
-    """The task classes of this plugin."""
+    """The bundled task classes."""
     return list(TASKS)

@@ -1,4 +1,4 @@
-"""What statistics makes of a prompt's examples: predictions at the query from the first `i`, for every `i`."""
+"""Statistical baselines: predictions at the query from the first `i` examples of a prompt, for every `i`."""
 
 import warnings
 from collections.abc import Callable
@@ -21,11 +21,11 @@ def _parts(prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _prefixes(prompts: Prompts, predict: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Array:  # (tasks, n + 1)
-    """`predict(x, y, x_q)` of all tasks for every number of examples, after 0 without any."""
+    """`predict(x, y, x_q)` of all tasks for every number of examples; 0 without examples."""
     points, values, query = _parts(prompts)
-    found = [torch.zeros(len(query), dtype=torch.float64)]
-    found += [predict(points[:, :i], values[:, :i], query) for i in range(1, points.shape[1] + 1)]
-    return torch.stack(found, dim=-1).numpy()
+    predictions = [torch.zeros(len(query), dtype=torch.float64)]
+    predictions += [predict(points[:, :i], values[:, :i], query) for i in range(1, points.shape[1] + 1)]
+    return torch.stack(predictions, dim=-1).numpy()
 
 
 def zero(prompts: Prompts) -> Array:
@@ -39,7 +39,7 @@ def averaging(prompts: Prompts) -> Array:
 
 
 def least_squares(prompts: Prompts) -> Array:
-    """Least squares without intercept; of several fits the one of least norm."""
+    """Least squares without intercept; the minimum-norm solution where there are several."""
 
     def predict(points: Tensor, values: Tensor, query: Tensor) -> Tensor:
         fit: Tensor = torch.linalg.lstsq(points, values.unsqueeze(-1), driver="gelsd").solution  # (tasks, d, 1)
@@ -49,7 +49,7 @@ def least_squares(prompts: Prompts) -> Array:
 
 
 def ridge(penalty: float) -> Baseline:
-    """`argmin ‖Xw − y‖² + λ‖w‖²`; with `λ = σ²` the best there is for normal weights and noise `N(0, σ²)`."""
+    """`argmin ‖Xw − y‖² + λ‖w‖²`; with `λ = σ²` it is Bayes-optimal for normal weights and noise `N(0, σ²)`."""
 
     def predict(points: Tensor, values: Tensor, query: Tensor) -> Tensor:
         eye = torch.eye(points.shape[-1], dtype=torch.float64)
@@ -61,7 +61,7 @@ def ridge(penalty: float) -> Baseline:
 
 
 def neighbours(count: int) -> Baseline:
-    """The mean label of the nearest examples, of all where there are fewer."""
+    """The mean label of the `count` nearest examples, or of all if there are fewer."""
 
     def predict(points: Tensor, values: Tensor, query: Tensor) -> Tensor:
         distances = torch.linalg.vector_norm(points - query.unsqueeze(1), dim=-1)
@@ -72,24 +72,24 @@ def neighbours(count: int) -> Baseline:
 
 
 def fitted(make: Callable[[], Any]) -> Baseline:
-    """A regressor of scikit-learn, fitted anew to every prefix of every task."""
+    """A scikit-learn regressor, fitted separately to every prefix of every task."""
 
     def baseline(prompts: Prompts) -> Array:
         points, values, query = (part.numpy() for part in _parts(prompts))
-        found = np.zeros((len(query), points.shape[1] + 1))
+        predictions = np.zeros((len(query), points.shape[1] + 1))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a fit of few examples may say that it has not converged, and it need not
+            warnings.simplefilter("ignore")  # with few examples fits may not converge, which is fine
             for task in range(len(query)):
                 for i in range(1, points.shape[1] + 1):
                     model = make().fit(points[task, :i], values[task, :i])
-                    found[task, i] = model.predict(query[task : task + 1])[0]
-        return found
+                    predictions[task, i] = model.predict(query[task : task + 1])[0]
+        return predictions
 
     return baseline
 
 
 def lasso(penalty: float) -> Baseline:
-    """Least squares with an absolute penalty, without intercept."""
+    """Least squares with an `L1` penalty, without intercept."""
 
     def make() -> Any:
         from sklearn.linear_model import Lasso
@@ -100,7 +100,7 @@ def lasso(penalty: float) -> Baseline:
 
 
 def tree(depth: int) -> Baseline:
-    """A regression tree of limited depth."""
+    """A regression tree with at most the given depth."""
 
     def make() -> Any:
         from sklearn.tree import DecisionTreeRegressor
@@ -111,7 +111,7 @@ def tree(depth: int) -> Baseline:
 
 
 def network(hidden: int) -> Baseline:
-    """A network of one hidden layer, trained on the prefix by L-BFGS."""
+    """A network with one hidden layer, trained on the prefix by L-BFGS."""
 
     def make() -> Any:
         from sklearn.neural_network import MLPRegressor
@@ -122,15 +122,14 @@ def network(hidden: int) -> Baseline:
 
 
 def lookup(interleaved: bool) -> Baseline:
-    """The value that stood beside the query's key, 0 where that has not come yet: what recall is at its best."""
+    """The value paired with the query's key, or 0 before that value has appeared: perfect recall."""
 
     def baseline(prompts: Prompts) -> Array:
         points, values, query = _parts(prompts)
-        if interleaved:  # the value is one token behind its key
+        if interleaved:  # the value is one token after its key
             points, values = points[:, :-1], values[:, 1:]
         same = (points == query.unsqueeze(1)).all(-1) & (query != 0).any(-1, keepdim=True)  # (tasks, n)
-        found = torch.cumsum(torch.where(same, values, 0.0), dim=-1)
-        found = torch.nn.functional.pad(found, (2 if interleaved else 1, 0))
-        return found.numpy()
+        recalled = torch.cumsum(torch.where(same, values, 0.0), dim=-1)
+        return torch.nn.functional.pad(recalled, (2 if interleaved else 1, 0)).numpy()
 
     return baseline

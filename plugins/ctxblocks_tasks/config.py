@@ -1,99 +1,87 @@
 """Configurations of the bundled task classes."""
 
-from typing import Any
-
 import attrs
 
 from ctxblocks import ArgumentError
+from ctxblocks.validators import at_least, share
 
-
-def _at_least(least: float) -> Any:
-    def check(instance: Any, attribute: Any, value: Any) -> None:
-        if not value >= least:
-            raise ArgumentError(f"{type(instance).__name__}: got {attribute.name}={value!r}, needs at least {least}")
-
-    return check
-
-
-def _share(instance: Any, attribute: Any, value: Any) -> None:
-    if not 0 <= value <= 1:
-        raise ArgumentError(f"{type(instance).__name__}: got {attribute.name}={value!r}, needs a share from 0 to 1")
+_COUNT = at_least(1, by_class=True)
 
 
 @attrs.frozen(kw_only=True)
 class TaskConfig:
-    """What every class has.
+    """The settings that all task classes share.
 
     Attributes:
-        inputs: `d`, components of `x`.
-        examples: `n`, examples in a prompt.
+        inputs: `d`, the dimension of `x`.
+        examples: `n`, the number of examples in a prompt.
     """
 
-    inputs: int = attrs.field(default=5, validator=_at_least(1))
-    examples: int = attrs.field(default=32, validator=_at_least(1))
+    inputs: int = attrs.field(default=5, validator=_COUNT)
+    examples: int = attrs.field(default=32, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
 class NoisyLinearConfig(TaskConfig):
-    """`noise`: σ of what is added to the prompt's labels."""
+    """Linear functions with noisy labels; `noise` is the standard deviation σ of the noise."""
 
-    noise: float = attrs.field(default=0.5, validator=_at_least(0))
+    noise: float = attrs.field(default=0.5, validator=at_least(0, by_class=True))
 
 
 @attrs.frozen(kw_only=True)
 class SparseLinearConfig(TaskConfig):
-    """`nonzero`: weights that are not 0."""
+    """Sparse linear functions; `nonzero` is the number of weights that are not 0."""
 
-    inputs: int = attrs.field(default=20, validator=_at_least(1))
-    nonzero: int = attrs.field(default=3, validator=_at_least(1))
+    inputs: int = attrs.field(default=20, validator=_COUNT)
+    nonzero: int = attrs.field(default=3, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
 class ReluNetworkConfig(TaskConfig):
-    """`hidden`: units of the network that is drawn."""
+    """ReLU networks with one hidden layer of `hidden` units."""
 
-    hidden: int = attrs.field(default=100, validator=_at_least(1))
+    hidden: int = attrs.field(default=100, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
 class DecisionTreeConfig(TaskConfig):
-    """`depth`: of the tree that is drawn."""
+    """Binary decision trees of the given `depth`."""
 
-    depth: int = attrs.field(default=4, validator=_at_least(1))
+    depth: int = attrs.field(default=4, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
 class CorruptedConfig(TaskConfig):
-    """Another class with false labels.
+    """Another class, some of whose labels come from a different task.
 
     Attributes:
-        task: the class, one whose functions are of `x` alone.
-        share: of the prompt's labels that another task's function gives.
+        task: name of the class; one whose labels are functions of `x` without noise.
+        share: expected share of the labels in a prompt that come from the different task.
     """
 
     task: str = "linear"
-    share: float = attrs.field(default=0.2, validator=_share)
+    share: float = attrs.field(default=0.2, validator=share(by_class=True))
 
 
 @attrs.frozen(kw_only=True)
 class RecallConfig(TaskConfig):
-    """Keys with values, to be found again.
+    """Key-value pairs, of which one value is to be recalled by its key.
 
     Attributes:
-        examples: pairs in a prompt.
-        keys: unit vectors that keys are drawn from.
-        queries: prompts with one and the same context, each with a query of its own.
-        interleaved: whether key and value are two tokens, `(k, 0)` and then `(0, v)`, or one.
+        examples: number of pairs in a prompt.
+        keys: number of unit vectors that keys are drawn from.
+        queries: number of prompts that share a context but not the query.
+        interleaved: whether a pair is two tokens, `(k, 0)` and then `(0, v)`, or one token `(k, v)`.
     """
 
-    inputs: int = attrs.field(default=8, validator=_at_least(1))
-    examples: int = attrs.field(default=16, validator=_at_least(1))
-    keys: int = attrs.field(default=64, validator=_at_least(1))
-    queries: int = attrs.field(default=4, validator=_at_least(1))
+    inputs: int = attrs.field(default=8, validator=_COUNT)
+    examples: int = attrs.field(default=16, validator=_COUNT)
+    keys: int = attrs.field(default=64, validator=_COUNT)
+    queries: int = attrs.field(default=4, validator=_COUNT)
     interleaved: bool = True
 
     def __attrs_post_init__(self) -> None:
-        """Every key of a prompt is another one."""
+        """The keys of a prompt must be distinct."""
         if self.keys < self.examples:
             raise ArgumentError(
                 f"RecallConfig: got {self.keys} keys for {self.examples} examples, needs at least as many"

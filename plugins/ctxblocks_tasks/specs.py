@@ -1,4 +1,4 @@
-"""The bundled task classes, each with the baselines that say most about it first."""
+"""The bundled task classes and their baselines, the most informative baseline of each class first."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +17,10 @@ from ctxblocks_tasks.config import (
 from ctxblocks_tasks.draws import corrupted, decision_tree, linear, noisy, of_function, recall, relu_network, sparse
 
 LASSO = 0.01
-"""The penalty of scikit-learn's scale, `1/(2n) ‖Xw − y‖² + α‖w‖₁`."""
+"""α of the objective `1/(2n) ‖Xw − y‖² + α‖w‖₁`."""
 HIDDEN = 20
-PLAIN: Mapping[str, Baseline] = {
+"""Hidden units of the network baseline."""
+GENERAL: Mapping[str, Baseline] = {
     "3-nearest-neighbours": known.neighbours(3),
     "averaging": known.averaging,
     "zero": known.zero,
@@ -27,27 +28,27 @@ PLAIN: Mapping[str, Baseline] = {
 
 
 def _of_linear(config: TaskConfig) -> Mapping[str, Baseline]:
-    return {"least-squares": known.least_squares, "ridge": known.ridge(1.0), **PLAIN}
+    return {"least-squares": known.least_squares, "ridge": known.ridge(1.0), **GENERAL}
 
 
 def _of_noisy(config: NoisyLinearConfig) -> Mapping[str, Baseline]:
-    return {"ridge": known.ridge(max(config.noise**2, 1e-12)), "least-squares": known.least_squares, **PLAIN}
+    return {"ridge": known.ridge(max(config.noise**2, 1e-12)), "least-squares": known.least_squares, **GENERAL}
 
 
 def _of_sparse(config: SparseLinearConfig) -> Mapping[str, Baseline]:
-    return {"lasso": known.lasso(LASSO), "least-squares": known.least_squares, **PLAIN}
+    return {"lasso": known.lasso(LASSO), "least-squares": known.least_squares, **GENERAL}
 
 
 def _of_network(config: ReluNetworkConfig) -> Mapping[str, Baseline]:
-    return {"network": known.network(HIDDEN), "least-squares": known.least_squares, **PLAIN}
+    return {"network": known.network(HIDDEN), "least-squares": known.least_squares, **GENERAL}
 
 
 def _of_tree(config: DecisionTreeConfig) -> Mapping[str, Baseline]:
-    return {"tree": known.tree(config.depth), **PLAIN}
+    return {"tree": known.tree(config.depth), **GENERAL}
 
 
 def _of_corrupted(config: CorruptedConfig) -> Mapping[str, Baseline]:
-    return {"least-squares": known.least_squares, "ridge": known.ridge(1.0), **PLAIN}
+    return {"least-squares": known.least_squares, "ridge": known.ridge(1.0), **GENERAL}
 
 
 def _of_recall(config: RecallConfig) -> Mapping[str, Baseline]:
@@ -60,9 +61,19 @@ def _spec(name: str, summary: str, config: type[Any], sample: Any, baselines: An
 
 TASKS = (
     _spec("linear", "f(x) = ⟨w, x⟩, w ~ N(0, I).", TaskConfig, of_function(linear), _of_linear),
-    _spec("noisy-linear", "The same, N(0, σ²) added to the prompt's labels.", NoisyLinearConfig, noisy, _of_noisy),
     _spec(
-        "sparse-linear", "The same with 3 weights that are not 0.", SparseLinearConfig, of_function(sparse), _of_sparse
+        "noisy-linear",
+        "Linear functions with noise N(0, σ²) on the labels in the prompt.",
+        NoisyLinearConfig,
+        noisy,
+        _of_noisy,
+    ),
+    _spec(
+        "sparse-linear",
+        "Linear functions with 3 weights that are not 0.",
+        SparseLinearConfig,
+        of_function(sparse),
+        _of_sparse,
     ),
     _spec(
         "relu-network",
@@ -73,11 +84,23 @@ TASKS = (
     ),
     _spec(
         "decision-tree",
-        "Depth 4, signs of components, normal leaves.",
+        "Decision trees of depth 4 on signs of components, with normal leaves.",
         DecisionTreeConfig,
         of_function(decision_tree),
         _of_tree,
     ),
-    _spec("corrupted", "A class with a share of false labels.", CorruptedConfig, corrupted, _of_corrupted),
-    _spec("associative-recall", "Keys with values, one of the keys asked for again.", RecallConfig, recall, _of_recall),
+    _spec(
+        "corrupted",
+        "Another class with a share of labels from a different task.",
+        CorruptedConfig,
+        corrupted,
+        _of_corrupted,
+    ),
+    _spec(
+        "associative-recall",
+        "Key-value pairs, of which one value is recalled by its key.",
+        RecallConfig,
+        recall,
+        _of_recall,
+    ),
 )

@@ -1,46 +1,23 @@
-"""Language models of `transformers`: what a prompt does to the weights of every block."""
+"""Language models of `transformers`: the effect of a prompt on the weights of every block.
+
+Public names resolve on first use; they and their modules are listed once, in `__init__.pyi`.
+"""
+
+import lazy_loader
 
 from ctxblocks import FamilySpec, hookimpl
-from ctxblocks_transformers.prefixes.page import page
-from ctxblocks_transformers.prefixes.picture import picture
-from ctxblocks_transformers.prefixes.prompt_dynamics import PromptDynamics
-from ctxblocks_transformers.prefixes.trace import trace
-from ctxblocks_transformers.updates.course import Course
-from ctxblocks_transformers.updates.difference import Difference, InertUpdateError
-from ctxblocks_transformers.updates.model_update import Application, ModelUpdate
-from ctxblocks_transformers.updates.replay import Replay, replay
-from ctxblocks_transformers.updates.transfer import transfer_model
-from ctxblocks_transformers.wiring.explain import LayerReport, ModelReport, explain
-from ctxblocks_transformers.wiring.families import FAMILIES
-from ctxblocks_transformers.wiring.guess import guess
-from ctxblocks_transformers.wiring.load import LoadError, load_model, load_skeleton, prompt_tokens
 
-__all__ = [
-    "Application",
-    "Course",
-    "Difference",
-    "InertUpdateError",
-    "LayerReport",
-    "LoadError",
-    "ModelReport",
-    "ModelUpdate",
-    "PromptDynamics",
-    "Replay",
-    "ctxblocks_families",
-    "explain",
-    "guess",
-    "load_model",
-    "load_skeleton",
-    "page",
-    "picture",
-    "prompt_tokens",
-    "replay",
-    "trace",
-    "transfer_model",
-]
+__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = sorted([*__all__, "ctxblocks_families"])
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @hookimpl
 def ctxblocks_families() -> list[FamilySpec]:
     """The families of this plugin."""
+    from ctxblocks_transformers.wiring.families import FAMILIES
+
     return list(FAMILIES)

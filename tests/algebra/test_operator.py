@@ -1,4 +1,4 @@
-"""The operator algebra compared with dense matrices, in float64; bounds are multiples of round-off times norms."""
+"""Operators and low-rank matrices against dense ones in float64, with bounds of round-off times the norms of the factors."""
 
 import pytest
 import torch
@@ -65,7 +65,7 @@ def test_product_is_composition(seed: int, d: int, count: int, offset: bool) -> 
 @settings(deadline=None)
 @given(seed=seeds, d=sizes)
 def test_determinant_inverse_and_commutator(seed: int, d: int) -> None:
-    """`det`, `inverse` and `commutator` are those of the dense matrices."""
+    """`det`, `inverse` and `commutator` equal those of the dense matrices."""
     gen = torch.Generator().manual_seed(seed)
     a, b = operator(gen, (3,), d), operator(gen, (3,), d)
     assert close(a.det(), torch.linalg.det(a.dense()), size(a) * size(a))
@@ -86,20 +86,20 @@ def test_inverse_undoes_an_affine_operator(seed: int, d: int) -> None:
 
 
 def test_inverse_of_a_singular_operator_is_refused() -> None:
-    """`det P = 0` is a typed error that names `Augmented()` as an alternative."""
+    """`det P = 0` is a typed error that names the alternative."""
     op = ContextOperator(torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 0.0]))
     with pytest.raises(SingularOperatorError, match=r"det P = 0 .*Augmented\(\)"):
         op.inverse()
 
 
 def test_apply_refuses_another_width() -> None:
-    """An operator cannot be applied to vectors of another width, such as the input of another site."""
+    """An operator applies to vectors of its own width only."""
     with pytest.raises(ShapeError, match=r"z: got width 3, needs 2"):
         ContextOperator(torch.ones(2), torch.ones(2)).apply(torch.ones(3))
 
 
 def test_empty_product_is_refused_when_it_needs_a_width() -> None:
-    """The dense form of an empty product is undefined, since it has no width."""
+    """The width of an empty product is unknown."""
     with pytest.raises(ArgumentError, match="got no factors"):
         OperatorProduct(()).dense()
 
@@ -107,7 +107,7 @@ def test_empty_product_is_refused_when_it_needs_a_width() -> None:
 @settings(deadline=None)
 @given(seed=seeds, m=sizes, d=sizes, r=st.integers(1, 4))
 def test_low_rank_measures_are_those_of_the_matrix(seed: int, m: int, d: int, r: int) -> None:
-    """Norm, inner product, application and truncation agree with the dense matrix."""
+    """Norm, inner product, application and truncation agree with those of the dense matrix."""
     gen = torch.Generator().manual_seed(seed)
 
     def draw() -> LowRank:
@@ -127,7 +127,7 @@ def test_low_rank_measures_are_those_of_the_matrix(seed: int, m: int, d: int, r:
 
 
 def test_norm_of_a_cancelling_sum_keeps_its_digits() -> None:
-    """`‖a kᵀ − a k'ᵀ‖` with `k' = k + 1e-9 e` is accurate; computed from a Gram matrix it would be lost to cancellation."""
+    """`‖a kᵀ − a k'ᵀ‖` with `k' = k + 1e-9 e` is accurate, where a Gram matrix would lose it to cancellation."""
     a, k = torch.ones(3, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
     nudged = k.clone()
     nudged[0] += 1e-9
@@ -138,13 +138,13 @@ def test_norm_of_a_cancelling_sum_keeps_its_digits() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_sums_in_float32(dtype: torch.dtype) -> None:
-    """`kᵀz` of 4096 equal terms is exact, while a running sum in half precision would stop growing."""
+    """`kᵀz` of 4096 equal terms is exact, where a running sum in half precision would stop growing."""
     op = ContextOperator(torch.ones(4096, dtype=dtype), torch.full((4096,), 1 / 4096, dtype=dtype))
     assert float(op.gain(torch.ones(4096, dtype=dtype))) == 1.0
 
 
 def test_alignment_of_small_updates_does_not_underflow() -> None:
-    """The cosine is 1 although in float16 the product of the two norms, and `Wδ` itself, underflow to 0."""
+    """In float16 the product of two small norms, and `Wδ`, underflow to 0, but the cosine is 1."""
     direction, key = torch.full((3,), 1e-4, dtype=torch.float16), torch.full((3,), 0.5, dtype=torch.float16)
     update = ImplicitUpdate(ContextOperator(direction, key))
     weight = torch.full((2, 3), 1e-4, dtype=torch.float16)  # Wδ is 3e-8, half the least positive float16

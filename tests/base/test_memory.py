@@ -1,4 +1,4 @@
-"""Free memory, and errors that name the size in place of a process that is killed."""
+"""Free memory, and exceptions that name the size instead of a killed process."""
 
 import subprocess
 import sys
@@ -33,21 +33,21 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "groups"
 
 
-def test_the_machine_bounds_what_is_free() -> None:
-    """No more than the system says, and not nothing."""
+def test_the_machine_limits_the_free_memory() -> None:
+    """It is positive and at most the total memory of the system."""
     assert 0 < available_memory("cpu") <= psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize("owner", ["a/b", "a"])
-def test_a_control_group_bounds_what_is_free(groups: Path, owner: str) -> None:
-    """This process's or one above it; pages of files that it would give back are free."""
+def test_a_control_group_limits_the_free_memory(groups: Path, owner: str) -> None:
+    """The group of this process or a parent of it limits it; reclaimable file pages count as free."""
     group(groups / "a" / "b", "max", 0)
     group(groups / owner, "1000", 400, 50)
     assert available_memory("cpu") == 650
 
 
-def test_no_limit_of_a_group_is_no_bound(groups: Path) -> None:
-    """The word `max`, or no files at all."""
+def test_a_group_may_have_no_limit(groups: Path) -> None:
+    """The limit is `max`, or the files do not exist."""
     before = available_memory("cpu")
     group(groups / "a" / "b", "max", 10**15)
     assert before > GIB // 4
@@ -55,7 +55,7 @@ def test_no_limit_of_a_group_is_no_bound(groups: Path) -> None:
 
 
 def test_a_full_group_leaves_nothing(groups: Path) -> None:
-    """Not less than nothing."""
+    """The free memory is 0, not negative."""
     group(groups / "a" / "b", "1000", 4000)
     assert available_memory("cpu") == 0
 
@@ -71,13 +71,13 @@ def test_a_full_group_leaves_nothing(groups: Path) -> None:
         (2**60, "1024 PiB"),
     ],
 )
-def test_sizes_in_words(size: float, words: str) -> None:
-    """Three digits and the largest unit that fits."""
+def test_sizes_have_units(size: float, words: str) -> None:
+    """They have three digits and the largest unit that fits."""
     assert in_units(size) == words
 
 
-def test_room_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One byte too many is an error that names what, how much, what is free, where, and the way out."""
+def test_free_memory_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One byte too many is an error that names the tensors, the sizes, the device and a remedy."""
     monkeypatch.setattr(_memory, "available_memory", lambda device: 3 * GIB)
     check_room(3 * GIB, "cpu", "context: got 8 tokens of width 4, whose prefixes", "pass a smaller chunk=…")
     with pytest.raises(OutOfMemoryError) as caught:
@@ -100,8 +100,8 @@ def test_room_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         (MemoryError(), "more memory"),
     ],
 )
-def test_refused_allocations_are_this_error(error: Exception, words: str) -> None:
-    """Torch's on both devices, and Python's, each kept as the cause."""
+def test_failed_allocations_are_converted(error: Exception, words: str) -> None:
+    """Errors of torch on both devices and of Python are converted, with the original exception as the cause."""
     message = rf"^the reads need {words}, where .* are free on cpu; wait$"
     with pytest.raises(OutOfMemoryError, match=message) as caught, memory_errors("cpu", "the reads", "wait"):
         raise error
@@ -109,7 +109,7 @@ def test_refused_allocations_are_this_error(error: Exception, words: str) -> Non
 
 
 def test_other_errors_pass() -> None:
-    """As they are."""
+    """They are unchanged."""
     with pytest.raises(RuntimeError, match=r"^shapes$"), memory_errors("cpu", "the reads", "wait"):
         raise RuntimeError("shapes")
 
@@ -140,7 +140,7 @@ torch.ones(2**28)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limit")
 def test_an_allocation_beyond_the_bound_is_an_exception() -> None:
-    """Within the bound; outside it the limit is as it was."""
+    """Inside the context it raises; afterwards the limit is as before."""
     result = run(LIMITED)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("the tensor need 1 GiB at once, where ")
@@ -148,8 +148,8 @@ def test_an_allocation_beyond_the_bound_is_an_exception() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limit")
-def test_a_limit_of_the_process_bounds_what_is_free() -> None:
-    """What `ulimit -v` leaves, if that is less."""
+def test_a_limit_of_the_process_limits_the_free_memory() -> None:
+    """The limit is that of `ulimit -v`."""
     script = """
 import resource
 from ctxblocks.base.memory import _address_space, available_memory
@@ -159,8 +159,8 @@ print(available_memory("cpu"))
     assert 0 < int(run(script).stdout) <= 10**8
 
 
-def test_a_gpu_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And nothing is bounded for it."""
+def test_a_gpu_reports_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no limit is set for it."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7, 9))
     assert available_memory("cuda") == 7
     with bounded_memory("cuda"):

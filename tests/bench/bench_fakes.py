@@ -1,13 +1,13 @@
-"""A world with a clock of its own, small plans, and a registered layer to measure."""
+"""Simulated time and load, instruments for small measurements, and a registered layer to measure."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from testing import faulty_layers as layers
 
-from ctxblocks import LayerSpec, registry
+from ctxblocks import LayerSpec
 from ctxblocks.bench.budget import Budget
 from ctxblocks.bench.layers import Bench
 from ctxblocks.bench.load import Usage, read_usage
@@ -19,7 +19,7 @@ CEILINGS = Ceilings(flops=1e9, flops_by="a product", bandwidth=1e9, bandwidth_by
 
 
 class World:
-    """Time passes only where something works: `work(seconds)`, with others using `foreign` processors meanwhile."""
+    """Time passes only in `work(name, seconds)`; other processes use `foreign` processors meanwhile."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -47,7 +47,7 @@ class World:
 
 
 def instruments(budget: Budget | None = None, stopwatch: Stopwatch | None = None) -> Bench:
-    """Real clocks, without retries, for one repeat."""
+    """By default real clocks, one repeat, and no retries."""
     watch = (
         Stopwatch(clock=cpu_clock, usage=read_usage, processors=2, threads=1, retries=0)
         if stopwatch is None
@@ -57,13 +57,6 @@ def instruments(budget: Budget | None = None, stopwatch: Stopwatch | None = None
     return Bench(device=CPU, stopwatch=watch, budget=budget, ceilings=CEILINGS)
 
 
-@contextmanager
-def registered(build: Callable[[Any], Any] = layers.Honest, **changes: Any) -> Iterator[LayerSpec]:
-    """A layer that `bench` finds, for as long."""
-    spec = layers.spec(build, **changes)
-    plugin = layers.Plugin(spec)
-    registry().register(plugin)
-    try:
-        yield spec
-    finally:
-        registry().unregister(plugin)
+def registered(build: Callable[[Any], Any] = layers.Honest, **changes: Any) -> AbstractContextManager[LayerSpec]:
+    """The registry contains this layer within the context."""
+    return layers.registered(layers.spec(build, **changes))

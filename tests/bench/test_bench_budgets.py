@@ -1,4 +1,4 @@
-"""What a budget leaves out, and which shorter contexts are tried first."""
+"""Which functions a budget leaves out, and which shorter contexts are measured first."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from ctxblocks.bench.subject import Subject
 
 
 class Timed(layers.Honest):
-    """Takes a second for each token of a sequence, and the square of it for suffixes."""
+    """A sequence takes one second per token, and suffixes the square of the number of tokens."""
 
     world: World
 
@@ -38,7 +38,7 @@ class Timed(layers.Honest):
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """Time of the layer `Timed` alone."""
+    """The simulated time of the layer `Timed`."""
     world = World()
     monkeypatch.setattr(Timed, "world", world, raising=False)
     return world
@@ -49,14 +49,16 @@ def subject_of(spec: LayerSpec, lengths: tuple[int, ...]) -> Subject:
 
 
 def test_a_budget_leaves_out_what_takes_too_long(world: World) -> None:
-    """Sequences of 64 s and a loop of 65 s fit 100 s, suffixes of 4096 s do not, and are never called at that length."""
+    """Sequences of 64 s and a loop of 65 s fit into 100 s; suffixes of 4096 s do not, and are never called at that length."""
     bench = instruments(Budget(seconds=100, repeats=1), world.stopwatch())
     with registered(Timed) as spec, torch.no_grad():
         subject = subject_of(spec, (64,))
         row = bench.measure(subject, 64)
-    found = row.functions["suffixes"]
-    assert (found.status, found.estimate, found.time) == ("not affordable", pytest.approx(4096), None)
-    assert found.note == "about 4.1e+03 s a call by shorter contexts, where 100 s are given to all repeats"
+    suffixes = row.functions["suffixes"]
+    assert (suffixes.status, suffixes.estimate, suffixes.time) == ("not affordable", pytest.approx(4096), None)
+    assert (
+        suffixes.note == "about 4.1e+03 s a call, estimated from shorter contexts; the budget of all repeats is 100 s"
+    )
     assert "suffixes 64" not in world.calls
     assert row.ratios["suffixes/sequence"] is None
     assert row.functions["sequence"].time is not None
@@ -66,8 +68,8 @@ def test_a_budget_leaves_out_what_takes_too_long(world: World) -> None:
     assert row.functions["loop"].time.median == 65
 
 
-def test_longer_probes_are_not_made_beyond_the_budget(world: World) -> None:
-    """Suffixes of 16 tokens take 256 s; those of 64 would take 4096, and those of 256 are judged without them."""
+def test_trial_calls_stay_within_the_budget(world: World) -> None:
+    """Suffixes of 16 tokens take 256 s; those of 64 would take 4096 s, so the estimate for 256 does without them."""
     bench = instruments(Budget(seconds=400, repeats=1), world.stopwatch())
     with registered(Timed) as spec, torch.no_grad():
         row = bench.measure(subject_of(spec, (256,)), 256)
@@ -76,7 +78,7 @@ def test_longer_probes_are_not_made_beyond_the_budget(world: World) -> None:
 
 
 def test_measured_lengths_serve_the_next(world: World) -> None:
-    """A second length is not probed for."""
+    """The second length needs no trial calls."""
     bench = instruments(Budget(seconds=1e6, repeats=1), world.stopwatch())
     with registered(Timed) as spec, torch.no_grad():
         subject = subject_of(spec, (16, 64))

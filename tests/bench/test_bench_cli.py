@@ -1,9 +1,10 @@
-"""`ctxblocks bench`: what it prints and writes, and what it refuses."""
+"""`ctxblocks bench`: output, files and errors."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -19,7 +20,7 @@ from ctxblocks.cli import main
 
 @pytest.fixture(autouse=True)
 def _small_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ceilings of small products and a small copy."""
+    """Peak rates are measured with small products and a small copy."""
     monkeypatch.setattr("ctxblocks.bench.ceilings.SIZES", (8, 16))
     monkeypatch.setattr("ctxblocks.bench.ceilings.COPIED", 2**12)
 
@@ -29,7 +30,7 @@ def arguments(name: str, folder: Path, *more: str) -> list[str]:
 
 
 def test_the_command_prints_tables_and_writes_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line for each length in rising order; no bar in a pipe."""
+    """The table has one line for each length in increasing order; there is no progress bar in a pipe."""
     with registered() as spec:
         assert main(arguments(spec.name, tmp_path / "bench")) == 0
     out, err = capsys.readouterr()
@@ -41,7 +42,7 @@ def test_the_command_prints_tables_and_writes_files(tmp_path: Path, capsys: pyte
 
 
 def test_the_command_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The document on stdout is that of the folder, and names it."""
+    """The document on stdout equals the one in the folder, and names the folder."""
     with registered() as spec:
         assert main(arguments(spec.name, tmp_path, "--json", "--seed", "5", "--threads", "2", "--device", "cpu")) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -77,7 +78,7 @@ def test_a_repeated_option_is_a_list(tmp_path: Path) -> None:
 def test_the_default_folder_is_named_after_the_settings(
     dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In `runs`."""
+    """The folder is in `runs`."""
     monkeypatch.chdir(tmp_path)
     with registered() as spec:
         command = ["bench", spec.name, "--width", "8", "--lengths", "8", "--repeats", "1", "--device", "cpu"]
@@ -88,7 +89,7 @@ def test_the_default_folder_is_named_after_the_settings(
 def test_a_terminal_gets_a_progress_bar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On stderr, with the step."""
+    """The bar is on stderr and names the step."""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with registered() as spec:
         assert main(arguments(spec.name, tmp_path)) == 0
@@ -109,26 +110,21 @@ def test_a_terminal_gets_a_progress_bar(
         ("rnn --lengths x", 'Invalid value for --lengths: unable to convert "x" into int.'),
     ],
 )
-def test_bad_input_is_2(command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line on stderr."""
-    assert main(["bench", *command.split()]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(f"error: {message}")
-    assert err.count("\n") == 1
+def test_bad_input_is_2(command: str, message: str, refused: Callable[[Sequence[str]], str]) -> None:
+    """The error is one line on stderr."""
+    assert refused(["bench", *command.split()]).startswith(f"error: {message}")
 
 
-def test_cuda_without_a_gpu_is_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Asking for a GPU insists on one."""
+def test_cuda_without_a_gpu_is_2(monkeypatch: pytest.MonkeyPatch, refused: Callable[[Sequence[str]], str]) -> None:
+    """`--device cuda` needs a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert main(["bench", "rnn", "--device", "cuda"]) == 2
-    assert capsys.readouterr().err.startswith("error: device: got 'cuda', needs a GPU")
+    assert refused(["bench", "rnn", "--device", "cuda"]).startswith("error: device: got 'cuda', needs a GPU")
 
 
 def test_a_folder_that_cannot_be_written_is_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before anything is measured."""
+    """The error is raised before anything is measured."""
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("ctxblocks.bench.run.bench", lambda *_, **__: pytest.fail("measured first"))
     with registered() as spec:
@@ -137,14 +133,14 @@ def test_a_folder_that_cannot_be_written_is_2(
 
 
 def shell(*command: str, before: str = "") -> "subprocess.CompletedProcess[str]":
-    """The command in a process of its own, after some Python."""
+    """Run the command in a new process, after some Python code."""
     script = f"import sys\nfrom ctxblocks.cli import main\n{before}\nsys.exit(main({list(command)}))"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
 
 
 def test_an_absurd_length_is_refused(tmp_path: Path) -> None:
-    """Before anything is allocated, with the size and the option."""
+    """The error is raised before anything is allocated, and names size and options."""
     result = shell("bench", "rnn", "--lengths", "2000000000", "--out", str(tmp_path))
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith(
@@ -168,7 +164,7 @@ memory.psutil.virtual_memory = lambda: type("memory", (), {"available": 400 * 2*
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit of the address space")
 @pytest.mark.parametrize("before", [LIMIT, LITTLE], ids=["limited process", "little memory"])
 def test_a_context_beyond_the_limit_is_refused(before: str, tmp_path: Path) -> None:
-    """What inputs and outputs take has room, the network's hidden layer has not: an error, and no killed process."""
+    """Inputs and outputs fit into memory and the hidden layer does not: an error, not a killed process."""
     result = shell(
         *("bench", "linear-attention", "--width", "64", "--lengths", "300000", "--repeats", "1", "--threads", "1"),
         *("--out", str(tmp_path)),
@@ -181,7 +177,7 @@ def test_a_context_beyond_the_limit_is_refused(before: str, tmp_path: Path) -> N
 
 
 def test_without_layers_everything_is_compared() -> None:
-    """All layers and the comparisons; with some, those alone."""
+    """Without layers, all layers and the comparisons are measured; with layers, only these."""
     every = plan_bench(BenchConfig(lengths=(8,)))
     assert every.compared
     assert {"gru", "self-attention"} <= {variant.spec.name for variant in every.variants}
@@ -190,13 +186,13 @@ def test_without_layers_everything_is_compared() -> None:
 
 
 def test_comparisons_are_part_of_a_full_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One for each, and progress is told every step."""
-    told: list[str] = []
+    """The report has one for each, and every step is reported to `progress`."""
+    steps: list[str] = []
     monkeypatch.setattr("ctxblocks.bench.run.COMPARISONS", {"one": lambda bench, config: "first"})
     plan = plan_bench(BenchConfig(layers=("gru",), width=8, lengths=(8,), repeats=1))
-    report = bench(attrs.evolve(plan, compared=True), progress=told.append)
+    report = bench(attrs.evolve(plan, compared=True), progress=steps.append)
     assert report.comparisons == ("first",)
-    assert told == ["ceilings", "gru, n = 8", "one"]
+    assert steps == ["ceilings", "gru, n = 8", "one"]
 
 
 @pytest.mark.parametrize(
@@ -209,12 +205,12 @@ def test_comparisons_are_part_of_a_full_run(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_refusals_of_the_function(changes: dict[str, object], error: type[Exception], message: str) -> None:
-    """The same as those of the command."""
+    """They are the same as those of the command."""
     with pytest.raises(error, match=message):
         bench(BenchConfig(**{"layers": ("gru",), **changes}))  # type: ignore[arg-type]
 
 
 def test_a_layer_without_variants_is_refused() -> None:
-    """Where it is all that was asked for."""
+    """If no other layer is requested."""
     with registered(benchmarks=()) as spec, pytest.raises(ArgumentError, match="layers: got fault, needs one with"):
         plan_bench(BenchConfig(layers=(spec.name,)))

@@ -1,4 +1,4 @@
-"""The comparisons with plain counterparts, at small sizes."""
+"""The comparisons with plain torch code, at small sizes."""
 
 from typing import Any
 
@@ -28,32 +28,32 @@ SMALL = Sizes(width=8, hidden=16, queries=4, tokens=5, batch=3, tasks=2, blocks=
 CONFIG = BenchConfig(repeats=1)
 
 
-def check(found: Comparison, times: list[str], ratios: list[str]) -> None:
-    """Times, all positive, and ratios as named."""
-    assert list(found.times) == times
-    assert list(found.ratios) == ratios
-    assert min(found.ratios.values()) > 0
+def check(comparison: Comparison, times: list[str], ratios: list[str]) -> None:
+    """Check the names of times and ratios, and that all ratios are positive."""
+    assert list(comparison.times) == times
+    assert list(comparison.ratios) == ratios
+    assert min(comparison.ratios.values()) > 0
 
 
 def test_the_factored_update() -> None:
-    """The operator costs one more read of the queries, and no dense update: twice `(4, 8)` beside the network."""
+    """Besides the network, the operator needs two tensors of the queries' shape `(4, 8)`, and no dense update."""
     with torch.no_grad():
-        found = factored_update(instruments(), CONFIG, SMALL)
-    check(found, ["updated", "plain"], ["updated/plain", "updated/plain memory"])
-    assert found.ratios["updated/plain"] == found.times["updated"].median / found.times["plain"].median
-    assert found.memory["plain"] == 4 * (4 * 16 + 4 * 16)  # what up and the activation give
-    assert found.memory["updated"] < found.memory["plain"] + 4 * 2 * 4 * 8 + 64
+        comparison = factored_update(instruments(), CONFIG, SMALL)
+    check(comparison, ["updated", "plain"], ["updated/plain", "updated/plain memory"])
+    assert comparison.ratios["updated/plain"] == comparison.times["updated"].median / comparison.times["plain"].median
+    assert comparison.memory["plain"] == 4 * (4 * 16 + 4 * 16)  # outputs of `up` and of the activation
+    assert comparison.memory["updated"] < comparison.memory["plain"] + 4 * 2 * 4 * 8 + 64
 
 
 def test_the_training_step() -> None:
-    """Plain over ours."""
-    found = training_step(instruments(), CONFIG, SMALL)
-    check(found, ["plain", "ours"], ["plain/ours"])
-    assert found.ratios["plain/ours"] == found.times["plain"].median / found.times["ours"].median
+    """The ratio is the time of the plain code divided by ours."""
+    comparison = training_step(instruments(), CONFIG, SMALL)
+    check(comparison, ["plain", "ours"], ["plain/ours"])
+    assert comparison.ratios["plain/ours"] == comparison.times["plain"].median / comparison.times["ours"].median
 
 
 def test_the_training_step_trains() -> None:
-    """Weights move, also where gradients are off outside."""
+    """The step changes the weights, also within `torch.no_grad()`."""
     block = PlainAttentionBlock(**PAPER, hidden=4)
     before = block.query.weight.clone()
     with torch.no_grad():
@@ -62,18 +62,18 @@ def test_the_training_step_trains() -> None:
 
 
 def test_the_dynamics_of_the_paper() -> None:
-    """Over a plain forward at the query, and over one at every token."""
+    """They are compared with a plain forward pass for the query and with one for every token."""
     with torch.no_grad():
-        found = paper_dynamics(instruments(), CONFIG, SMALL)
+        comparison = paper_dynamics(instruments(), CONFIG, SMALL)
     check(
-        found,
+        comparison,
         ["dynamics", "plain at the query", "plain at every token"],
         ["dynamics/plain at the query", "dynamics/plain at every token"],
     )
 
 
 def test_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All prefixes and the dynamics over one forward of the context."""
+    """All prefixes and the dynamics are compared with one forward pass over the context."""
     given: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
 
     def prefixes(self: Stack, query: Tensor, context: Tensor) -> Tensor:
@@ -82,25 +82,25 @@ def test_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Stack, "prefixes", prefixes, raising=False)
     with torch.no_grad():
-        found = stack(instruments(), CONFIG, SMALL)
-    check(found, ["prefixes", "dynamics", "sequence"], ["prefixes/sequence", "dynamics/sequence"])
+        comparison = stack(instruments(), CONFIG, SMALL)
+    check(comparison, ["prefixes", "dynamics", "sequence"], ["prefixes/sequence", "dynamics/sequence"])
     assert set(given) == {((8,), (6, 8))}
 
 
 def test_start_up() -> None:
-    """Help and imports in interpreters of their own; ctxblocks imports no torch."""
-    found = start_up(instruments(), CONFIG)
-    check(found, ["help", "import ctxblocks", "import torch"], ["import ctxblocks/import torch"])
-    assert found.ratios["import ctxblocks/import torch"] < 1
+    """Help and imports are timed in new interpreters; `import ctxblocks` does not import torch."""
+    comparison = start_up(instruments(), CONFIG)
+    check(comparison, ["help", "import ctxblocks", "import torch"], ["import ctxblocks/import torch"])
+    assert comparison.ratios["import ctxblocks/import torch"] < 1
 
 
 def test_every_comparison_is_there() -> None:
-    """By the names that a report has them under."""
+    """Under the names of their steps."""
     assert list(COMPARISONS) == ["factored update", "training step", "paper's dynamics", "stack", "start-up"]
 
 
 def test_the_plain_block_is_the_paper_s() -> None:
-    """With the same weights it computes what ours does, at the query and at every token."""
+    """With the same weights it gives the same outputs as ours, for the query and for every token."""
     layer: Any = create("self-attention", **PAPER)
     ours, plain = PlainBlock(layer, MLP(3, PAPER_HIDDEN)), PlainAttentionBlock(**PAPER, hidden=PAPER_HIDDEN)
     with torch.no_grad():
@@ -113,10 +113,10 @@ def test_the_plain_block_is_the_paper_s() -> None:
 
 
 def test_the_chunk_goes_to_the_dynamics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the paper's block too."""
-    given: list[int] = []
+    """The dynamics of the paper's block use the chunk of the configuration."""
+    given: list[int | None] = []
 
-    def recorded(*arguments: Any, chunk: int) -> Any:
+    def recorded(*arguments: Any, chunk: int | None) -> Any:
         given.append(chunk)
         return dynamics(*arguments)
 

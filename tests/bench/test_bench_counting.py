@@ -1,4 +1,4 @@
-"""Peak memory, bytes and operations of calls whose numbers are known."""
+"""Peak memory, bytes and operations of calls with known numbers."""
 
 from collections.abc import Callable
 
@@ -22,25 +22,25 @@ def ones() -> Tensor:
 
 
 def test_a_chain_of_temporaries_holds_two_at_once() -> None:
-    """Each operation's input dies as soon as its output is there."""
+    """The input of each operation is freed as soon as its output exists."""
     x = ones()
     assert count(lambda: (((x + 1) * 2) - 3) / 4).memory == 2 * KIB
 
 
 def test_results_count() -> None:
-    """Four storages that are all kept are four."""
+    """Four storages that are all kept count as four."""
     x = ones()
     assert count(lambda: [x + i for i in range(4)]).memory == 4 * KIB
 
 
-def test_what_was_there_before_does_not_count() -> None:
-    """Neither inputs, nor views of them, nor what is written into them."""
+def test_existing_storages_do_not_count() -> None:
+    """Neither inputs, nor views of them, nor writes into them count."""
     x = torch.ones(256, 1)
     assert count(lambda: (x.view(16, 16).t(), x.squeeze(1)[3:], x.add_(1))).memory == 0
 
 
 def test_views_count_once() -> None:
-    """A storage and its views are one storage, alive as long as any of them."""
+    """A storage and its views count once, as long as one of them is alive."""
     x = ones()
 
     def views() -> Tensor:
@@ -49,8 +49,8 @@ def test_views_count_once() -> None:
     assert count(views).memory == KIB
 
 
-def test_freed_storages_leave() -> None:
-    """One thousand in a row are two at once: the old one is there while the new one is made."""
+def test_freed_storages_do_not_count() -> None:
+    """Of 1000 consecutive storages, two are alive at once: the old one while the new one is created."""
     x = ones()
 
     def renewed() -> None:
@@ -67,8 +67,8 @@ def test_freed_storages_leave() -> None:
     assert storages.peak == KIB
 
 
-def test_a_storage_that_grows_counts_as_it_is() -> None:
-    """Resized in place by an operation with `out=`."""
+def test_a_storage_that_grows_counts_with_its_new_size() -> None:
+    """An operation with `out=` resizes it in place."""
     small, x = torch.empty(0), ones()
 
     def grown() -> Tensor:
@@ -79,7 +79,7 @@ def test_a_storage_that_grows_counts_as_it_is() -> None:
 
 
 def test_a_product_has_its_operations_and_bytes() -> None:
-    """`2 · 4 · 8 · 16` operations; both factors read, the product written."""
+    """There are `2 · 4 · 8 · 16` operations; both factors are read and the product is written."""
     a, b = torch.ones(4, 8), torch.ones(8, 16)
     work = count(lambda: a @ b)
     assert work.flops == 2 * 4 * 8 * 16
@@ -102,7 +102,7 @@ def test_a_product_has_its_operations_and_bytes() -> None:
     ids=["views", "empty", "add", "in place", "overwritten", "copy", "out", "expanded"],
 )
 def test_bytes_of_an_operation(function: Callable[[Tensor], object], moved: int) -> None:
-    """Each input and output once, what repeats itself as it is stored."""
+    """Each input and output counts once, and repeated elements count as they are stored."""
     x = ones()
     assert count(lambda: function(x)).moved == moved
 
@@ -115,6 +115,6 @@ def test_attention_on_a_cpu_has_its_operations() -> None:
 
 @pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3)])
 def test_recurrent_layers_on_a_cpu_have_their_operations(kind: type[nn.Module], gates: int) -> None:
-    """Every one of 5 tokens times the weights of 4 inputs and 8 states, fused or step by step."""
+    """Each of 5 tokens is multiplied by the weights of 4 inputs and 8 states, fused or step by step."""
     layer = kind(4, 8)
     assert count(lambda: layer(torch.ones(5, 1, 4))).flops == 2 * 5 * gates * 8 * (4 + 8)

@@ -1,4 +1,4 @@
-"""Rows of a layer: what is measured, what is left out and why, ratios and bounds."""
+"""Rows of a layer: measurements, omissions with their reasons, ratios and bounds."""
 
 import math
 from collections.abc import Callable
@@ -20,24 +20,24 @@ from ctxblocks.bench.subject import Subject
 
 @attrs.frozen(kw_only=True)
 class Biased:
-    """A configuration with an option."""
+    """A configuration with one option."""
 
     width: int
     bias: bool = False
 
 
 def same(layer: ContextualLayer) -> Callable[[Tensor], Tensor]:
-    """A reference that is the layer itself, on a batch."""
+    """A reference that calls the layer itself on a batch."""
     return layer.sequence
 
 
 def another(layer: ContextualLayer) -> Callable[[Tensor], Tensor]:
-    """A reference that computes something else."""
+    """A reference that computes another function."""
     return lambda tokens: 2 * layer.sequence(tokens)
 
 
 def absent(layer: ContextualLayer) -> Callable[[Tensor], Tensor]:
-    """A reference of a library that is not there."""
+    """A reference of a library that is not installed."""
     raise ImportError("no module named 'fast'")
 
 
@@ -52,16 +52,16 @@ def measured(spec: LayerSpec, bench: Bench | None = None, length: int = 16) -> R
 
 
 def test_everything_is_measured() -> None:
-    """Time, work and bound of every function, all ratios; of the loop the time alone."""
+    """Every function has time, work and bound, and every ratio is there; the loop has only a time."""
     with registered(config=Biased, reference=same, benchmarks=({"bias": True},)) as spec:
         row = measured(spec)
     assert (row.layer, row.variant, row.options, row.length) == ("fault", "fault bias=True", {"bias": True}, 16)
     assert list(row.functions) == list(FUNCTIONS)
-    for name, found in row.functions.items():
-        assert found.status == "measured"
-        assert found.time is not None
-        assert found.time.median > 0
-        assert (found.work is None) == (found.bound is None) == (name == "loop")
+    for name, measurement in row.functions.items():
+        assert measurement.status == "measured"
+        assert measurement.time is not None
+        assert measurement.time.median > 0
+        assert (measurement.work is None) == (measurement.bound is None) == (name == "loop")
     assert all(value is not None and value > 0 for value in row.ratios.values())
     assert list(row.ratios) == [
         "prefixes/sequence",
@@ -75,21 +75,21 @@ def test_everything_is_measured() -> None:
 
 
 def test_ratios_are_medians_over_medians() -> None:
-    """And peaks over peaks."""
+    """And memory ratios are peaks over peaks."""
     with registered(reference=same) as spec:
         row = measured(spec)
-    seconds = {name: found.time.median for name, found in row.functions.items() if found.time}
-    bytes_ = {name: found.work.memory for name, found in row.functions.items() if found.work}
+    seconds = {name: m.time.median for name, m in row.functions.items() if m.time}
+    bytes_ = {name: m.work.memory for name, m in row.functions.items() if m.work}
     assert row.ratios["loop/prefixes"] == seconds["loop"] / seconds["prefixes"]
     assert row.ratios["sequence/reference"] == seconds["sequence"] / seconds["reference"]
     assert row.ratios["dynamics/block memory"] == bytes_["dynamics"] / bytes_["block"]
 
 
-def test_a_missing_reference_says_why() -> None:
-    """No library, or none named; the rest is measured."""
+def test_a_missing_reference_has_a_reason() -> None:
+    """The library is not installed, or the plugin names none; everything else is measured."""
     with registered(reference=absent) as spec:
-        found = measured(spec).functions["reference"]
-    assert (found.status, found.note) == ("not installed", "ImportError: no module named 'fast'")
+        reference = measured(spec).functions["reference"]
+    assert (reference.status, reference.note) == ("not installed", "ImportError: no module named 'fast'")
     with registered() as spec:
         row = measured(spec)
     assert row.functions["reference"].status == "absent"
@@ -98,7 +98,7 @@ def test_a_missing_reference_says_why() -> None:
 
 
 def test_a_reference_that_differs_is_noted() -> None:
-    """By how much, relative to the largest entry; an equal one is not."""
+    """The note gives the difference relative to the largest entry; an equal reference has no note."""
     with registered(reference=another) as spec, torch.no_grad():
         assert subject_of(spec).difference(8) == "differs from sequence by 1.0e+00, relative"
     with registered(reference=same) as spec, torch.no_grad():
@@ -106,10 +106,10 @@ def test_a_reference_that_differs_is_noted() -> None:
 
 
 def test_a_cross_attention_has_no_sequence() -> None:
-    """Its prefixes are measured all the same."""
+    """Its prefixes are measured nevertheless."""
     with registered(layers.Cross) as spec:
         row = measured(spec)
-    assert {name for name, found in row.functions.items() if found.status == "absent"} == {
+    assert {name for name, measurement in row.functions.items() if measurement.status == "absent"} == {
         "sequence",
         "reference",
         "block",
@@ -119,7 +119,7 @@ def test_a_cross_attention_has_no_sequence() -> None:
 
 
 def test_a_degenerate_layer_takes_another_solver() -> None:
-    """A layer that is zero without context has dynamics by `Augmented`."""
+    """For a layer that is zero without context, the dynamics use `Augmented()`."""
 
     class Centred(layers.Honest):
         def forward(self, query: Tensor, context: Tensor) -> Tensor:
@@ -129,8 +129,8 @@ def test_a_degenerate_layer_takes_another_solver() -> None:
         assert measured(spec).functions["dynamics"].status == "measured"
 
 
-def test_a_missing_operation_is_said() -> None:
-    """In the words of torch."""
+def test_a_missing_operation_is_reported() -> None:
+    """The note is torch's message."""
 
     class NoHalf(layers.Honest):
         def forward(self, query: Tensor, context: Tensor) -> Tensor:
@@ -143,8 +143,8 @@ def test_a_missing_operation_is_said() -> None:
         assert row.functions[name].note == "\"scan_cpu\" not implemented for 'Half'"
 
 
-def test_bounds_name_what_limits() -> None:
-    """The larger of operations and bytes over what the machine does at best, and its share of the time taken."""
+def test_bounds_name_the_limit() -> None:
+    """The bound is the larger of operations and bytes over their peak rates; the share is its ratio to the measured time."""
     heavy = bound_of(Work(memory=0, flops=4 * 10**9, moved=10**9), 8.0, CEILINGS)
     assert (heavy.seconds, heavy.by, heavy.share) == (4.0, "operations", 0.5)
     wide = bound_of(Work(memory=0, flops=10**9, moved=4 * 10**9), 8.0, CEILINGS)
@@ -152,7 +152,7 @@ def test_bounds_name_what_limits() -> None:
 
 
 def test_refused_memory_names_the_context() -> None:
-    """What torch could not allocate, for which function, and the option."""
+    """The message gives the size of the allocation, the function and the option."""
 
     class Greedy(layers.Honest):
         def prefixes(self, query: Tensor, context: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ def test_refused_memory_names_the_context() -> None:
 
 
 def test_the_chunk_goes_to_the_dynamics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And nothing where none was asked for."""
+    """Without a chunk in the configuration it is None."""
     given: list[object] = []
 
     def recorded(*arguments: object, chunk: int | None = None, **options: object) -> object:
@@ -181,7 +181,7 @@ def test_the_chunk_goes_to_the_dynamics(monkeypatch: pytest.MonkeyPatch) -> None
     with registered() as spec, torch.no_grad():
         for chunk in (None, 4):
             subject_of(spec, chunk=chunk).calls(8)["dynamics"]()
-    assert given == [None, None, None, 4]  # the first of each pair chooses the solver
+    assert given == [None, None, None, 4]  # the first call of each pair chooses the solver
 
 
 def test_weights_and_tokens_depend_on_the_seed() -> None:

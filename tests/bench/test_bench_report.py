@@ -1,4 +1,4 @@
-"""The report of a benchmark: document, table, plot, files."""
+"""The report of a benchmark: document, table, figure, files."""
 
 import csv
 import io
@@ -33,14 +33,14 @@ def timing(median: float, foreign: float = 0.0) -> Timing:
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    """Two lengths of one layer, with a comparison, a note and a function that could not be afforded."""
+    """Two lengths of one layer, with a comparison, a note and a function that was not affordable."""
     config = BenchConfig(layers=("fault",), width=8, lengths=(8, 16), repeats=1)
     with registered() as spec, torch.no_grad():
         variant = Variant(spec=spec, options={})
         subject = Subject(variant, config, torch.device("cpu"))
         rows = [instruments().measure(subject, length) for length in config.lengths]
-    dear = Measurement(status="not affordable", note="about 50 s a call", estimate=50.0)
-    rows[1] = attrs.evolve(rows[1], functions={**rows[1].functions, "loop": dear})
+    unaffordable = Measurement(status="not affordable", note="about 50 s a call", estimate=50.0)
+    rows[1] = attrs.evolve(rows[1], functions={**rows[1].functions, "loop": unaffordable})
     compared = Comparison(
         name="stack",
         what="six blocks",
@@ -59,7 +59,7 @@ def report() -> Report:
 
 
 def test_the_document_holds_everything(report: Report) -> None:
-    """Under lower-case keys, as JSON's own types."""
+    """Keys are lower-case and values are JSON types."""
     document = json.loads(json.dumps(report.as_json(), allow_nan=False))
     assert list(document) == [
         "format",
@@ -77,11 +77,11 @@ def test_the_document_holds_everything(report: Report) -> None:
     row = document["rows"][0]
     assert list(row) == ["layer", "variant", "options", "length", "functions", "ratios"]
     assert list(row["functions"]) == list(FUNCTIONS)
-    found = row["functions"]["prefixes"]
-    assert list(found) == ["status", "note", "estimate", "time", "work", "bound"]
-    assert list(found["time"]) == ["median", "lower", "upper", "repeats", "calls", "foreign"]
-    assert list(found["work"]) == ["memory", "flops", "moved"]
-    assert list(found["bound"]) == ["seconds", "by", "share"]
+    prefixes = row["functions"]["prefixes"]
+    assert list(prefixes) == ["status", "note", "estimate", "time", "work", "bound"]
+    assert list(prefixes["time"]) == ["median", "lower", "upper", "repeats", "calls", "foreign"]
+    assert list(prefixes["work"]) == ["memory", "flops", "moved"]
+    assert list(prefixes["bound"]) == ["seconds", "by", "share"]
     assert list(document["exponents"][0]) == ["layer", "variant", "exponents", "lengths"]
     assert document["comparisons"][0]["ratios"] == {"prefixes/sequence": 2.0}
     keys = re.findall(r'"([^"]+)":', json.dumps(document))
@@ -89,28 +89,28 @@ def test_the_document_holds_everything(report: Report) -> None:
     assert all(key == key.lower() for key in keys)
 
 
-def test_foreign_load_is_noted_where_it_stayed_high(report: Report) -> None:
-    """With its share; the mean is that of all measurements."""
+def test_high_foreign_load_is_noted(report: Report) -> None:
+    """The note gives its share; `foreign` is the mean over all measurements."""
     quiet = attrs.evolve(report, rows=()).remarks
     assert quiet == ("a note", "other processes kept using the processors at stack (40%)")
     assert attrs.evolve(report, rows=(), comparisons=report.comparisons).foreign == pytest.approx(0.2)
 
 
 def test_the_table_of_numbers_has_a_line_for_each_function(report: Report) -> None:
-    """Times, work and bound, or why there are none."""
+    """It contains times, work and bound, or the reason why there are none."""
     lines = list(csv.DictReader(io.StringIO(report.as_csv())))
     assert [(line["length"], line["function"]) for line in lines] == [
         (str(n), name) for n in (8, 16) for name in FUNCTIONS
     ]
     measured = next(line for line in lines if line["function"] == "prefixes")
-    found = report.rows[0].functions["prefixes"]
-    assert found.time
-    assert found.work
-    assert float(measured["median"]) == found.time.median
-    assert int(measured["memory"]) == found.work.memory
+    prefixes = report.rows[0].functions["prefixes"]
+    assert prefixes.time
+    assert prefixes.work
+    assert float(measured["median"]) == prefixes.time.median
+    assert int(measured["memory"]) == prefixes.work.memory
     assert measured["bound_by"] in ("operations", "bytes")
-    dear = lines[-3]
-    assert (dear["function"], dear["status"], dear["estimate"], dear["median"]) == (
+    loop = lines[-3]
+    assert (loop["function"], loop["status"], loop["estimate"], loop["median"]) == (
         "loop",
         "not affordable",
         "50.0",
@@ -119,7 +119,7 @@ def test_the_table_of_numbers_has_a_line_for_each_function(report: Report) -> No
 
 
 def test_everything_is_written(report: Report, tmp_path: Path) -> None:
-    """Four files, and none aside."""
+    """The folder holds four files and no temporary ones."""
     folder = tmp_path / "deep" / "bench"
     report.write(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["bench.csv", "bench.json", "bench.png", "bench.svg"]
@@ -139,14 +139,14 @@ def test_everything_is_written(report: Report, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_refused(report: Report, tmp_path: Path) -> None:
-    """By name."""
+    """The error names it."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ArgumentError, match=r"out: got .*file.*, needs a folder that can be written"):
         report.write(tmp_path / "file" / "bench")
 
 
 def test_a_panel_draws_what_was_measured(report: Report) -> None:
-    """Milliseconds against tokens; the loop at its one length, and no curve for what has no times."""
+    """The axes are milliseconds and tokens; the loop has one point, and a function without times has no curve."""
     curves = {curve.label: curve for curve in _panel(report.rows, (1, 2)).curves}
     assert list(curves) == ["sequence", "prefixes", "suffixes", "one call per prefix"]
     assert curves["prefixes"].x.tolist() == [8, 16]
@@ -167,7 +167,7 @@ def printed(report: Report, width: int, terminal: bool) -> str:
 
 
 def test_the_table_for_people(report: Report) -> None:
-    """A line for each length, comparisons, exponents, the machine, notes, and what was written."""
+    """It has a line for each length, comparisons, exponents, the machine, notes, and the files that were written."""
     lines = [" ".join(line.split()) for line in printed(report, 10_000, False).splitlines()]
     assert lines[0].startswith("layer n sequence prefixes suffixes dynamics pre÷ suf÷ loop÷ seq÷ dyn÷ mem÷ peak")
     assert lines[1].startswith("fault 8 ")
@@ -184,7 +184,7 @@ def test_the_table_for_people(report: Report) -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_ratios_stay_whole_on_a_terminal(report: Report, width: int) -> None:
-    """Names fold, numbers do not."""
+    """Names are wrapped, numbers are not."""
     report = attrs.evolve(
         report, growths=(attrs.evolve(report.growths[0], variant="a-layer with=many options=set " * 2),)
     )
@@ -203,5 +203,5 @@ def test_ratios_stay_whole_on_a_terminal(report: Report, width: int) -> None:
     ("value", "words"), [(None, "–"), (0.0123, "0.012"), (1.234, "1.23"), (123.4, "123"), (4e5, "400000")]
 )
 def test_numbers_for_reading(value: float | None, words: str) -> None:
-    """Two or three digits."""
+    """They have two or three digits."""
     assert number(value) == words

@@ -1,7 +1,7 @@
-"""Times of every layer's sequence, prefixes, suffixes and per-prefix loop, for pytest-benchmark.
+"""Times of sequence, prefixes, suffixes and the loop over prefixes of every layer, for pytest-benchmark.
 
-Run them with `pytest tests/benchmarks/bench_layers.py`; the ordinary run does not collect this file. With
-`--benchmark-disable` each function is called once, which says that it works. `ctxblocks bench` measures more.
+Run them with `pytest tests/benchmarks/bench_layers.py`; this file is not collected by default. With `--benchmark-disable`
+each function is called once, as a test that it works. `ctxblocks bench` measures more.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ FUNCTIONS: dict[str, Callable[[ContextualLayer, torch.Tensor, torch.Tensor], obj
 
 
 def _name(variant: Any) -> str:
-    """The layer and its options."""
+    """The name of the layer and its options."""
     spec, options = variant
     return "-".join([spec.name, *(f"{name}={value}" for name, value in options.items())])
 
@@ -33,7 +33,7 @@ def _name(variant: Any) -> str:
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_layer(benchmark: Any, function: str, length: int, variant: Any) -> None:
-    """One query, one context, no gradient; compared within one layer and length."""
+    """One query and one context, without gradients; times are compared within one layer and length."""
     spec, options = variant
     benchmark.group = f"{_name(variant)}, n = {length}"
     layer = create(spec.name, width=WIDTH, **options).eval()

@@ -1,11 +1,11 @@
-"""What `trace` costs beside one forward pass and beside a pass for every prefix, in time and in peak memory.
+"""The time and peak memory of `trace`, compared with one forward pass and with a forward pass for every prefix.
 
     python tests/benchmarks/trace_cost.py
     python tests/benchmarks/trace_cost.py --device cuda --dtype bfloat16 --width 2048 --blocks 16 --tokens 2048
 
-A Llama-style model with random weights. Repeats are interleaved in one process and medians are printed; the loop over
-prefixes is run once, whole. Memory is what a call holds at its peak beyond the model: on a CPU the sum of the live
-storages, on a GPU the allocator's own.
+The model is a Llama with random weights. Repeats are interleaved in one process, and medians are printed; the loop over all
+prefixes runs once. Memory is the peak of a call in addition to the model: on a CPU the sum of live storages, on a GPU that
+of the allocator.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import json
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,10 +21,11 @@ from ctxblocks_transformers import trace
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ctxblocks.bench.counting import count_work
+from ctxblocks.bench.timing import clock_of
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All figures of one setting."""
+    """All measurements for one setting."""
     device = torch.device(options.device)
     model = _model(options).to(device, getattr(torch, options.dtype)).eval()
     generator = torch.Generator().manual_seed(options.seed)
@@ -35,23 +35,24 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "trace, last": lambda: trace(model, ids),
         "trace, every": lambda: trace(model, ids, queries="every"),
     }
-    found = calls["trace, last"]()
+    traced = calls["trace, last"]()
     for call in calls.values():
         call()
+    clock = clock_of(device)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(options.repeats):
         for name, call in calls.items():
-            seconds[name].append(_seconds(call, device))
+            seconds[name].append(clock(call))
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    medians["loop"] = _seconds(lambda: _loop(model, ids), device)
+    medians["loop"] = clock(lambda: _loop(model, ids))
     memory = {name: count_work(call, device).memory for name, call in calls.items()}
     return {
         "setting": vars(options),
         "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "route": found.route,
-        "deviation": found.deviation,
+        "route": traced.route,
+        "deviation": traced.deviation,
         "seconds": medians,
         "memory": memory,
         "ratios": {
@@ -84,20 +85,10 @@ def _forward(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 
 def _loop(model: Any, ids: torch.Tensor) -> None:
-    """One forward pass for every prefix, each with the query behind it, without its head."""
+    """One forward pass, without the head, for every prefix followed by the query."""
     with torch.no_grad():
         for i in range(ids.shape[1]):
             model.model(torch.cat((ids[:, :i], ids[:, -1:]), dim=1), use_cache=False)
-
-
-def _seconds(call: Callable[[], Any], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -54,7 +54,9 @@ def test_line_breaks_and_nothing_can_be_pointed_at(tmp_path: Path, visit: Visit)
     shown = visit(path).page
     for i, name in ((1, '"\\n"'), (2, '""')):
         shown.locator("#text span").nth(i).hover(position={"x": 3, "y": 10})
-        assert shown.locator("#told").inner_text().startswith(f"token {i} {name}, mean of all blocks: marginal ")
+        assert (
+            shown.locator("#readout").inner_text().startswith(f"token {i} {name}, mean of all blocks: marginal-change ")
+        )
 
 
 def measures(shown: Page) -> list[str]:
@@ -109,7 +111,7 @@ def test_measures_and_blocks(written: Path, visit: Visit) -> None:
     shown.select_option("#measure", "norm")
     assert shown.locator("#what").inner_text() != said
     assert colours(shown) != first
-    shown.select_option("#measure", "marginal")
+    shown.select_option("#measure", "marginal-change")
     shown.select_option("#block", "0")
     of_block = colours(shown)
     shown.select_option("#block", "1")
@@ -124,19 +126,19 @@ def test_what_is_told_is_what_is_held(queries: str, width: int, visit: Visit, tm
     path.write_text(page(trace(tiny("llama"), prompt(len(TOKENS)), queries=queries), TOKENS))
     shown = visit(path, width).page
     data = json.loads(shown.locator("#data").evaluate("each => each.textContent"))
-    values = data["measures"]["marginal"]["values"]
+    values = data["measures"]["marginal-change"]["values"]
     canvas = shown.locator("#canvas")
     box = canvas.bounding_box()
     assert box is not None
     width, height = box["width"] / len(values[0]), box["height"] / len(values)
     canvas.hover(position={"x": 2.5 * width, "y": 1.5 * height})
-    told = shown.locator("#told").inner_text()
+    told = shown.locator("#readout").inner_text()
     token = data["first"] + 2
-    assert told.startswith(f"token {token} {json.dumps(TOKENS[token], ensure_ascii=False)}, block 1: marginal ")
+    assert told.startswith(f"token {token} {json.dumps(TOKENS[token], ensure_ascii=False)}, block 1: marginal-change ")
     assert float(told.rsplit(" ", 1)[1]) == pytest.approx(values[1][2], rel=1e-3)
     shown.select_option("#block", "0")
     shown.locator("#text span").nth(data["first"] + 1).hover()
-    assert float(shown.locator("#told").inner_text().rsplit(" ", 1)[1]) == pytest.approx(values[0][1], rel=1e-3)
+    assert float(shown.locator("#readout").inner_text().rsplit(" ", 1)[1]) == pytest.approx(values[0][1], rel=1e-3)
 
 
 def test_what_is_told_follows_the_measure(written: Path, visit: Visit) -> None:
@@ -144,7 +146,7 @@ def test_what_is_told_follows_the_measure(written: Path, visit: Visit) -> None:
     shown = visit(written).page
     shown.locator("#canvas").hover(position={"x": 30, "y": 5})
     shown.select_option("#measure", "norm")
-    told = shown.locator("#told").inner_text()
+    told = shown.locator("#readout").inner_text()
     value = json.loads(shown.locator("#data").evaluate("each => each.textContent"))["measures"]["norm"]["values"][0][1]
     assert told.startswith(f"token 1 {json.dumps(TOKENS[1])}, block 0: norm ")
     assert float(told.rsplit(" ", 1)[1]) == pytest.approx(value, rel=1e-3)
@@ -162,10 +164,10 @@ def test_what_is_told_is_in_sight(long: Path, visit: Visit) -> None:
     shown = visit(long, 390, 844).page
     shown.locator("#text span").first.hover()
     assert not in_window(shown.locator("#canvas"))
-    assert in_window(shown.locator("#told"))
+    assert in_window(shown.locator("#readout"))
 
 
-@pytest.mark.parametrize("measure", ["marginal", "alignment"])
+@pytest.mark.parametrize("measure", ["marginal-change", "alignment"])
 def test_a_token_can_be_marked(measure: str, written: Path, visit: Visit) -> None:
     """By a click, in the text and in the heatmap, and let go by another."""
     shown = visit(written).page
@@ -189,4 +191,4 @@ def test_it_prints_dark_on_white(written: Path, visit: Visit) -> None:
     assert shown.evaluate(style.format("body", "backgroundColor")) == "rgb(255, 255, 255)"
     assert shown.evaluate(style.format("body", "color")) == "rgb(26, 26, 26)"
     assert shown.evaluate(style.format("#text span", "printColorAdjust")) == "exact"
-    assert not shown.locator("#told").is_visible()
+    assert not shown.locator("#readout").is_visible()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from ctxblocks.comparison.descent import LEARNING_RATE, gradient_alignment
 from torch import Tensor
 
 from ctxblocks import dynamics, finetune, registry
@@ -10,7 +11,6 @@ from ctxblocks.comparison import CONDITIONS, CompareConfig, compare_config
 from ctxblocks.comparison.cells import run_cell
 from ctxblocks.comparison.conditions import prompts_under
 from ctxblocks.comparison.config import Cell
-from ctxblocks.comparison.descent import LEARNING_RATE, gradient_alignment
 from ctxblocks.comparison.models import build
 from ctxblocks.comparison.series import Key, Measurements
 from ctxblocks.registration.tasks import Prompts

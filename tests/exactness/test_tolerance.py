@@ -1,4 +1,4 @@
-"""The three rules of equality: what right code may be off by, and that wrong code is off by more."""
+"""The three error bounds: correct code stays within them, and faulty code does not."""
 
 from collections.abc import Iterator
 
@@ -39,7 +39,7 @@ def test_round_offs() -> None:
 
 @pytest.fixture
 def _tf32() -> Iterator[None]:
-    """Allow tf32 products for as long."""
+    """tf32 products are allowed during the test."""
     torch.backends.cuda.matmul.allow_tf32 = True
     yield
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -47,7 +47,7 @@ def _tf32() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_tf32")
 def test_tf32_rounds_factors_to_11_bits_on_cuda_only() -> None:
-    """Where it is allowed; sums stay in float32, and no float32 sum is taken to be one of float64."""
+    """With tf32 allowed, factors have 11 bits on CUDA; sums are in float32, and no float32 sum is assumed to be in float64."""
     cuda = torch.device("cuda")
     assert (precision(torch.float32, cuda).product, precision(torch.float32, cuda).total) == (2.0**-11, 2.0**-24)
     assert precision(torch.float32, CPU).product == 2.0**-24
@@ -65,7 +65,7 @@ def test_tf32_rounds_factors_to_11_bits_on_cuda_only() -> None:
 def test_readers_stay_within_four_bounds(
     dtype: torch.dtype, width: int, logs: tuple[float, float], solver: str, seed: int
 ) -> None:
-    """`W z'` against `W P z`, with `P` acting first and with `W` acting first, at scales from 1e-2 to 1e2."""
+    """`W z'` against `W P z`, with `P` or `W` applied first, at scales from 1e-2 to 1e2."""
     generator = torch.Generator().manual_seed(seed)
     z, full = ((10**log * gaussian(generator, 3, width)).to(dtype) for log in logs)
     reader = nn.Linear(width, 5, dtype=torch.float64)
@@ -84,7 +84,7 @@ def test_readers_stay_within_four_bounds(
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_readers_without_the_operator_are_far_beyond(dtype: torch.dtype) -> None:
-    """The bound is of the size of rounding: leaving the operator out exceeds it by a hundredth of `1/u`."""
+    """The bound has the size of rounding errors: without the operator the error exceeds it by more than `0.01/u`."""
     generator = torch.Generator().manual_seed(0)
     z, full, reader = gaussian(generator, 8).to(dtype), gaussian(generator, 8).to(dtype), nn.Linear(8, 5).to(dtype)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_readers_without_the_operator_are_far_beyond(dtype: torch.dtype) -> None
 
 
 def test_fast_against_definition() -> None:
-    """Eight times the definition's own error is allowed, and eight units where it has none."""
+    """Eight times the error of the definition is allowed, and eight units of round-off if the definition is exact."""
     exact = torch.tensor([[1.0, 2.0], [3.0, -4.0]], dtype=torch.float64)
     definition = exact.to(torch.float32)
     unit = 2.0**-24
@@ -106,22 +106,22 @@ def test_fast_against_definition() -> None:
 
 
 def test_a_comparison_counts_nan_as_wrong() -> None:
-    """An error that is no number is infinitely far beyond; rows left out are not looked at."""
+    """A NaN error exceeds every bound; rows that are not counted are ignored."""
     nan = torch.tensor([0.0, torch.nan])
-    found = within(nan, torch.ones(2))
-    assert not found.ok
-    assert found.ratios().tolist() == [0.0, torch.inf]
-    left = Comparison(nan.double(), torch.ones(2).double(), torch.tensor([True, False]))
-    assert left.ok
-    assert left.worst() == (0.0, 1.0)
+    comparison = within(nan, torch.ones(2))
+    assert not comparison.ok
+    assert comparison.ratios().tolist() == [0.0, torch.inf]
+    ignored = Comparison(nan.double(), torch.ones(2).double(), torch.tensor([True, False]))
+    assert ignored.ok
+    assert ignored.worst() == (0.0, 1.0)
     assert Comparison(nan, nan, torch.tensor([False, False])).worst() == (0.0, 0.0)
-    assert str(left) == "worst error 0.000e+00 against a tolerance of 1.000e+00, 1 of 2 rows counted"
+    assert str(ignored) == "worst error 0.000e+00 against a tolerance of 1.000e+00, 1 of 2 rows counted"
     with pytest.raises(ArgumentError, match="compare with without="):
-        left.relative()
+        ignored.relative()
 
 
 def test_gaps_and_sets_of_experts() -> None:
-    """The gap is from the last expert chosen to the first that is not, infinite where all are."""
+    """The gap is the least chosen logit minus the largest other one, and infinite if all experts are chosen."""
     logits = torch.tensor([[3.0, -1.0, 2.5, 0.0]])
     assert chosen_sets(logits, 2).tolist() == [[0, 2]]
     assert gap(logits, 2).tolist() == [2.5]
@@ -130,23 +130,23 @@ def test_gaps_and_sets_of_experts() -> None:
 
 @pytest.mark.parametrize(("margin", "counted"), [(2.0**-22, False), (0.01, True)])
 def test_only_a_near_tie_of_a_router_is_left_out(margin: float, counted: bool) -> None:
-    """Other experts than those of the direct run are excused within the logits' tolerance, and a fault elsewhere."""
+    """A choice of other experts is not counted within the logits' tolerance, and a fault beyond it."""
     layer = create("rnn", width=3)
     network = MixtureOfExperts(3, 4, experts=2, active=1)
     with torch.no_grad():
         network.router.weight.copy_(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
     block = PlainBlock(layer, network)
     base, full = torch.tensor([0.5, 0.5, 0.2]), torch.tensor([1.0, 1.0 + margin, 0.3])
-    patched = torch.tensor([1.0 + margin, 1.0, 0.3])  # a run that comes out on the other side of the tie
+    patched = torch.tensor([1.0 + margin, 1.0, 0.3])  # a run on the other side of the tie
     operator = ContextOperator(patched - base, LeastNorm().key(base)[0])
     with torch.no_grad():
         used = Transferred(torch.zeros(3), Read(base), Read(full), ImplicitUpdate(operator))
-        found = Measure(block).outputs(used, network(patched), network(full))
-    assert bool(found.counted) == counted
-    assert found.ok == (not counted)
+        comparison = Measure(block).outputs(used, network(patched), network(full))
+    assert bool(comparison.counted) == counted
+    assert comparison.ok == (not counted)
 
 
 def test_where_the_context_matters() -> None:
-    """More than a 256th of the largest entry."""
+    """It matters if an entry changes by more than 1/256 of the largest entry."""
     base = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     assert moved(base, base + torch.tensor([[0.0, 0.003], [0.0, 0.005]])).tolist() == [False, True]

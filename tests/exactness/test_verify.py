@@ -1,9 +1,9 @@
-"""`verify` and `ctxblocks verify`: rows, what they refuse, and what fails."""
+"""`verify` and `ctxblocks verify`: rows, errors and failures."""
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import attrs
 import pytest
@@ -21,21 +21,21 @@ FIELDS = ["layer", "block", "dtype", "device", "examples", "left_out", "error", 
 
 
 class Random(layers.Honest):
-    """Another output at every call."""
+    """Every call gives another output."""
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         return super().forward(query, context) + torch.randn_like(query)
 
 
 class Centred(layers.Honest):
-    """Zero without context: every query is degenerate."""
+    """The output is zero without context, so every query is degenerate."""
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         return super().forward(query, context) - super().forward(query, context[..., :0, :])
 
 
 class NoHalf(layers.Honest):
-    """Without an operation in float16."""
+    """An operation is missing in float16."""
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         if query.dtype == torch.float16:
@@ -44,22 +44,15 @@ class NoHalf(layers.Honest):
 
 
 class Infinite(layers.Honest):
-    """Not a number as soon as there is context."""
+    """The output is not finite if there is context."""
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         return super().forward(query, context) / (1 - min(context.shape[-2], 1))
 
 
-@contextmanager
-def registered(layer: type[layers.Honest] = layers.Honest) -> Iterator[LayerSpec]:
-    """A layer that `verify` finds, for as long."""
-    spec = layers.spec(layer)
-    plugin = layers.Plugin(spec)
-    registry().register(plugin)
-    try:
-        yield spec
-    finally:
-        registry().unregister(plugin)
+def registered(layer: type[layers.Honest] = layers.Honest) -> AbstractContextManager[LayerSpec]:
+    """The registry contains this layer within the context."""
+    return layers.registered(layers.spec(layer))
 
 
 def by_dtype(rows: list[VerifyRow]) -> dict[str, list[VerifyRow]]:
@@ -67,7 +60,7 @@ def by_dtype(rows: list[VerifyRow]) -> dict[str, list[VerifyRow]]:
 
 
 def test_one_row_for_each_block_and_dtype() -> None:
-    """Eighteen blocks in four dtypes on a CPU, each with its error, bound and relative error."""
+    """There are 18 blocks in four dtypes on a CPU, each with error, bound and relative error."""
     with registered() as spec:
         rows = verify([spec.name], device="cpu", examples=4)
     assert [(row.block, row.dtype) for row in rows] == [
@@ -82,7 +75,7 @@ def test_one_row_for_each_block_and_dtype() -> None:
 
 
 def test_rows_depend_on_the_seed_alone() -> None:
-    """The same seed gives the same rows, another one others; dtypes may be torch's own."""
+    """The same seed gives the same rows and another seed other rows; dtypes may be torch dtypes."""
     with registered() as spec:
         one, two, other = (
             verify([spec.name, spec.name], dtypes=[torch.float32], examples=2, seed=s) for s in (0, 0, 1)
@@ -92,7 +85,7 @@ def test_rows_depend_on_the_seed_alone() -> None:
 
 
 def test_a_layer_that_is_no_function_fails() -> None:
-    """Rows are not ok and far beyond their bound."""
+    """Its errors are far beyond their bounds."""
     with registered(Random) as spec:
         rows = verify([spec.name], dtypes=["float64", "float32"], examples=4)
     assert not any(row.ok for row in rows)
@@ -100,7 +93,7 @@ def test_a_layer_that_is_no_function_fails() -> None:
 
 
 def test_an_error_that_is_no_number_fails() -> None:
-    """So does a layer whose output is not finite, if its theorem did not refuse it."""
+    """A layer with infinite outputs fails, unless `transfer` refuses it."""
     with registered(Infinite) as spec:
         rows = verify([spec.name], dtypes=["float32"], examples=2)
     assert not any(row.ok for row in rows if row.block.startswith(("plain", "skip")))
@@ -108,7 +101,7 @@ def test_an_error_that_is_no_number_fails() -> None:
 
 
 def test_relative_errors_decide_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row within its bound fails where its relative error exceeds the limit, in float64 only."""
+    """A row within its bound fails if its relative error exceeds the limit, in float64 only."""
     monkeypatch.setattr("ctxblocks.exactness.verify.RELATIVE", 1e-30)
     with registered() as spec:
         rows = by_dtype(verify([spec.name], dtypes=["float64", "float32"], examples=4))
@@ -116,24 +109,24 @@ def test_relative_errors_decide_in_float64(monkeypatch: pytest.MonkeyPatch) -> N
     assert all(row.ok for row in rows["float32"])
 
 
-def test_degenerate_queries_go_on_with_augmented() -> None:
-    """A layer that is zero without context has rows like any other."""
+def test_degenerate_queries_use_augmented() -> None:
+    """A layer that is zero without context has the same rows as others."""
     with registered(Centred) as spec:
         rows = verify([spec.name], dtypes=["float64"], examples=3)
     assert len(rows) == len(KINDS)
     assert all(row.ok for row in rows)
 
 
-def test_a_cross_attention_has_the_blocks_that_admit_it() -> None:
-    """One norm before both is impossible where tokens have another width."""
+def test_a_cross_attention_has_the_blocks_that_accept_it() -> None:
+    """Blocks with one norm for query and tokens do not accept tokens of another width."""
     with registered(layers.Cross) as spec:
         rows = verify([spec.name], dtypes=["float32"], examples=2)
     assert {row.block.split("/")[0] for row in rows} == {"plain", "skip", "post-norm"}
     assert all(row.ok for row in rows)
 
 
-def test_a_missing_operation_is_said() -> None:
-    """By default float16 is left out with a warning, and asked for it is an error; nothing else is left out."""
+def test_a_missing_operation_is_reported() -> None:
+    """By default float16 is left out with a warning; requesting it is an error; nothing else is left out."""
     with registered(NoHalf) as spec:
         with pytest.warns(UserWarning, match=f"layer '{spec.name}': float16 is left out on cpu: \"scan_cpu\" not"):
             rows = verify([spec.name], device="cpu", examples=1)
@@ -155,20 +148,20 @@ def test_a_missing_operation_is_said() -> None:
     ],
 )
 def test_refusals(arguments: dict[str, object], error: type[Exception], message: str) -> None:
-    """Each wrong argument by name."""
+    """The error names the wrong argument."""
     with pytest.raises(error, match=message):
         verify(**arguments)  # type: ignore[arg-type]
 
 
 def test_a_failed_plugin_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked for all layers, `verify` names the plugin that failed."""
+    """If all layers are requested, the error of `verify` names the plugin that failed."""
     monkeypatch.setitem(registry()._failures, "mine:flash", ImportError("no kernel"))
     with pytest.raises(PluginError, match="plugin 'mine:flash' failed with ImportError: no kernel"):
         verify()
 
 
 def test_the_command_prints_one_line_for_each_dtype(capsys: pytest.CaptureFixture[str]) -> None:
-    """Into a pipe: a head, a line for each layer and dtype, a verdict; no progress bar, exit code 0."""
+    """In a pipe it prints a header, a line for each layer and dtype, and a summary; no progress bar, exit code 0."""
     with registered() as spec:
         assert main(["verify", "--dtype", "float64", "--dtype", "float32", "--examples", "2", spec.name]) == 0
     out, err = capsys.readouterr()
@@ -181,7 +174,7 @@ def test_the_command_prints_one_line_for_each_dtype(capsys: pytest.CaptureFixtur
 
 
 def test_the_command_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """A list with every row, and nothing else."""
+    """It prints a list with every row, and nothing else."""
     with registered() as spec:
         assert main(["verify", spec.name, "--json", "--dtype", "float32", "--examples", "1", "--seed", "3"]) == 0
         rows = verify([spec.name], dtypes=["float32"], examples=1, seed=3)
@@ -189,7 +182,7 @@ def test_the_command_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command_fails_with_1(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where an error exceeds its bound; the rows that do are listed."""
+    """If an error exceeds its bound; the failed rows are listed."""
     with registered(Random) as spec:
         assert main(["verify", spec.name, "--dtype", "float32", "--examples", "1"]) == 1
     out = capsys.readouterr().out.splitlines()
@@ -198,8 +191,8 @@ def test_the_command_fails_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert out[-1] == f"0 of {len(KINDS)} combinations of layer, block and dtype hold"
 
 
-def test_numbers_that_are_none_are_null(capsys: pytest.CaptureFixture[str]) -> None:
-    """JSON has no NaN."""
+def test_numbers_that_are_not_finite_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON has no NaN and no infinity."""
     with registered(Infinite) as spec:
         assert main(["verify", spec.name, "--dtype", "float32", "--examples", "1", "--json"]) == 1
     out = capsys.readouterr().out
@@ -207,7 +200,7 @@ def test_numbers_that_are_none_are_null(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_command_notes_a_missing_operation(capsys: pytest.CaptureFixture[str]) -> None:
-    """In a line below the table."""
+    """The note is a line below the table."""
     with registered(NoHalf) as spec:
         assert main(["verify", spec.name, "--examples", "1", "--device", "cpu"]) == 0
     assert f"note: layer '{spec.name}': float16 is left out on cpu: " in capsys.readouterr().out
@@ -222,24 +215,19 @@ def test_the_command_notes_a_missing_operation(capsys: pytest.CaptureFixture[str
         ("rnn --device tpu", 'Invalid value "tpu" for --device.'),
     ],
 )
-def test_bad_input_is_2(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line on stderr."""
-    assert main(["verify", *arguments.split()]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(f"error: {message}")
-    assert err.count("\n") == 1
+def test_bad_input_is_2(arguments: str, message: str, refused: Callable[[Sequence[str]], str]) -> None:
+    """The error is one line on stderr."""
+    assert refused(["verify", *arguments.split()]).startswith(f"error: {message}")
 
 
-def test_cuda_without_a_gpu_is_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Asking for a GPU insists on one."""
+def test_cuda_without_a_gpu_is_2(monkeypatch: pytest.MonkeyPatch, refused: Callable[[Sequence[str]], str]) -> None:
+    """`--device cuda` needs a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert main(["verify", "rnn", "--device", "cuda"]) == 2
-    assert capsys.readouterr().err.startswith("error: device: got 'cuda', needs a GPU")
+    assert refused(["verify", "rnn", "--device", "cuda"]).startswith("error: device: got 'cuda', needs a GPU")
 
 
 def test_a_terminal_gets_a_progress_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """On stderr, so that stdout stays the result."""
+    """The bar is on stderr, so that stdout holds only the result."""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with registered() as spec:
         plan = plan_verify([spec.name], "cpu", ["float32"], 1, 0)

@@ -1,153 +1,117 @@
-"""The rule "fast against definition", by which every layer's fast paths are held, and the draws that go with it.
-
-Two forms of it stand here. `assert_as_defined` compares all gradients of a sum with evenly spaced weights, on `arguments`
-in float32; `check_fast` compares those of each input, of a sum with random weights, on `double_arguments` in float64.
-"""
+"""Draws of layers and arguments, and the comparison of a fast path with its definition."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ctxblocks import ContextualLayer, ProjectedLayer
+from ctxblocks import ContextualLayer
+from ctxblocks.exactness.tolerance import fast_tolerance, round_off
 
-UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+UNIT = {dtype: round_off(dtype) for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
 METHODS = ("causal", "prefixes", "suffixes", "sequence")
 SEEDS = st.integers(0, 2**31 - 1)
 sizes, scales, methods = st.integers(0, 9), st.sampled_from([1.0, 30.0, 1e4]), st.sampled_from(METHODS)
 batches = st.sampled_from([(), (2,), (2, 3)])
 
 
-def draw(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
-    """A float32 tensor that float64 holds exactly."""
-    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+def draw(seed: int, *shape: int, scale: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Normal numbers of the full precision of `dtype`."""
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def draw_double(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
+    """`draw` in float64."""
+    return draw(seed, *shape, scale=scale, dtype=torch.float64)
 
 
 def draw_weights(layer: nn.Module, seed: int) -> None:
-    """Draw all parameters from the seed, each over the root of its last dimension."""
+    """Draw all parameters from the seed, each divided by the root of its last dimension."""
     for index, parameter in enumerate(layer.parameters()):
         parameter.data = draw(seed + index, *parameter.shape) / parameter.shape[-1] ** 0.5
 
 
 def arguments(
-    method: str, width: int, n: int, seed: int, batch: tuple[int, ...] = (), scale: float = 1.0
+    method: str,
+    width: int,
+    n: int,
+    seed: int,
+    batch: tuple[int, ...] = (),
+    scale: float = 1.0,
+    dtype: torch.dtype = torch.float32,
 ) -> list[Tensor]:
-    """What the method takes: tokens, or one query or n + 1 of them and a context."""
-    context = draw(seed, *batch, n, width, scale=scale)
+    """The arguments of a method for `n` tokens: tokens, or one query or n + 1 queries and a context."""
+    context = draw(seed, *batch, n, width, scale=scale, dtype=dtype)
     if method == "sequence":
         return [context]
     rows = (n + 1,) if method == "causal" else ()
-    return [draw(seed + 1, *batch, *rows, width, scale=scale), context]
+    return [draw(seed + 1, *batch, *rows, width, scale=scale, dtype=dtype), context]
 
 
 def results(
-    layer: ContextualLayer, function: Callable[..., Tensor], inputs: list[Tensor], gradients: bool
+    layer: nn.Module, function: Callable[..., Tensor], inputs: Sequence[Tensor], gradients: bool = True
 ) -> list[Tensor]:
-    """The output in float64, then the gradients of a fixed weighted sum of it, for inputs and parameters."""
+    """The output, then the gradients of a random combination of its entries: for each input, and for all parameters."""
     leaves = [x.clone().requires_grad_(gradients) for x in inputs]
     output = function(*leaves)
     if not gradients or not output.numel():
-        return [output.detach().double()]
-    weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).reshape(output.shape)
-    found = torch.autograd.grad((output * weights).sum(), [*leaves, *layer.parameters()], allow_unused=True)
-    kept = [
-        torch.zeros_like(x) if each is None else each
-        for x, each in zip([*leaves, *layer.parameters()], found, strict=True)
-    ]
-    return [output.detach().double(), *(each.double() for each in kept)]
+        return [output.detach()]
+    weights = draw(99, *output.shape, dtype=torch.float64).to(output.dtype)
+    each = torch.autograd.grad(
+        (output * weights).sum(), [*leaves, *layer.parameters()], allow_unused=True, materialize_grads=True
+    )
+    return [output.detach(), *each[: len(leaves)], torch.cat([g.flatten() for g in each[len(leaves) :]])]
+
+
+def assert_close(fast: Tensor, definition: Tensor, exact: Tensor, score: float = 0.0) -> None:
+    """Hold a result to `fast_tolerance`, all rows together; `score` adds `8 u score max|exact|` to it.
+
+    A definition in float64 has no more accurate one to be measured with: there `definition` is in float32, whose error is
+    scaled by the ratio of the round-offs, to which rounding errors are proportional.
+    """
+    assert fast.shape == exact.shape
+    if exact.numel():
+        allowed = fast_tolerance(definition.reshape(1, -1), exact.reshape(1, -1))
+        allowed = allowed * round_off(fast.dtype) / round_off(definition.dtype)
+        allowed = allowed + 8 * round_off(fast.dtype) * score * exact.abs().max()
+        assert (fast.double() - exact).abs().max() <= allowed
+
+
+def together(parts: list[Tensor]) -> list[Tensor]:
+    """The output, and all gradients in one row, since some are zero but for rounding."""
+    return [parts[0], *([torch.cat([g.flatten() for g in parts[1:]])] if len(parts) > 1 else [])]
 
 
 def assert_as_defined(
-    layer: ContextualLayer, method: str, inputs: list[Tensor], dtype: torch.dtype, gradients: bool = True
+    layer: ContextualLayer,
+    method: str,
+    inputs: Sequence[Tensor],
+    dtype: torch.dtype,
+    gradients: bool = True,
+    apart: bool = False,
+    score: float = 0.0,
 ) -> None:
-    """Hold a fast path to its definition, both in `dtype`, by the errors that the definition itself makes.
+    """Hold a fast path to its definition, both in `dtype`, by the error of the definition [`fast_tolerance`].
 
-    `‖fast − exact‖ ≤ 8 max‖def − exact‖ + 8u max|exact|`. In float64 the definition's error is that of float32 times the
-    ratio of their round-offs, since rounding errors grow in proportion to the round-off.
+    Args:
+        layer: of any dtype; copies of it are converted.
+        method: the fast path.
+        inputs: of the method.
+        dtype: of the fast path.
+        gradients: whether gradients are compared too.
+        apart: whether the gradient of each input, and that of the parameters, has its own bound.
+        score: of the gradients, see `assert_close`.
     """
-    wide, measured = copy.deepcopy(layer).double(), torch.float32 if dtype == torch.float64 else dtype
-    narrow, fast = copy.deepcopy(layer).to(measured), copy.deepcopy(layer).to(dtype)
-    cast = [[x.to(kind) for x in inputs] for kind in (torch.float64, measured, dtype)]
-    if dtype not in (torch.float32, torch.float64):
-        wide = copy.deepcopy(fast).double()
-        cast[0] = [x.double() for x in cast[2]]
-    define = getattr(ContextualLayer, method)
-    exact = results(wide, lambda *a: define(wide, *a), cast[0], gradients)
-    slow = results(narrow, lambda *a: define(narrow, *a), cast[1], gradients)
-    quick = results(fast, getattr(fast, method), cast[2], gradients)
-    assert [each.shape for each in quick] == [each.shape for each in exact]
-    for part in (
-        slice(0, 1),
-        slice(1, None),
-    ):  # the output; all gradients together, since some are zero but for rounding
-        e, s, q = (
-            torch.cat([each.flatten() for each in found[part]] or [torch.zeros(0)]) for found in (exact, slow, quick)
-        )
-        if e.numel():
-            error = (s - e).abs().max() * UNIT[dtype] / UNIT[measured]
-            assert (q - e).abs().max() <= 8 * error + 8 * UNIT[dtype] * e.abs().max(), (method, part)
-
-
-def draw_double(*shape: int, seed: int, scale: float = 1.0) -> Tensor:
-    """A float64 tensor of its full precision."""
-    gen = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(*shape, generator=gen, dtype=torch.float64)
-
-
-def double_arguments(
-    method: str, batch: tuple[int, ...], n: int, width: int, seed: int, scale: float = 1.0
-) -> tuple[Tensor, ...]:
-    """What the method takes, for `n` tokens, in float64."""
-    context = draw_double(*batch, n, width, seed=seed, scale=scale)
-    if method == "sequence":
-        return (context,)
-    rows = (n + 1,) if method == "causal" else ()
-    return draw_double(*batch, *rows, width, seed=seed + 1, scale=scale), context
-
-
-def bounds(exact: Tensor, plain: Tensor, u: float) -> float:
-    """Eight times the definition's own error, and eight roundings of the largest entry."""
-    if exact.numel() == 0:
-        return 0.0
-    return float((8 * (plain.double() - exact).abs().max() + 8 * u * exact.abs().max()).detach())
-
-
-def held(fast: list[Tensor], exact: list[Tensor], plain: list[Tensor], dtype: torch.dtype) -> None:
-    """Raise unless the fast results are as near to the float64 definition as the definition in `dtype` is.
-
-    A float64 definition has no better one to be measured by: its error is that of float32, scaled by the round-offs.
-    """
-    for got, want, same in zip(fast, exact, plain, strict=True):
-        bound = bounds(want, same, UNIT[torch.float32 if dtype == torch.float64 else dtype])
-        if dtype == torch.float64:
-            bound *= UNIT[torch.float64] / UNIT[torch.float32]
-        assert got.shape == want.shape
-        error = float((got.double() - want).detach().abs().max()) if got.numel() else 0.0
-        assert error <= bound
-
-
-def weighted_gradients(layer: nn.Module, outputs: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    """Of a fixed random combination of the outputs: by each input, and by all parameters as one vector."""
-    weights = draw_double(*outputs.shape, seed=99).to(outputs.dtype)
-    leaves = [*inputs, *layer.parameters()]
-    found = torch.autograd.grad((outputs * weights).sum(), leaves, allow_unused=True)
-    filled = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]
-    return [*filled[: len(inputs)], torch.cat([g.flatten() for g in filled[len(inputs) :]])]
-
-
-def outcome(layer: ProjectedLayer, method: str, args: tuple[Tensor, ...], fast: bool, grad: bool) -> list[Tensor]:
-    """The method's output, or its definition's, and the gradients."""
-    leaves = [arg.to(layer.projection.weight.dtype).requires_grad_(grad) for arg in args]
-    function = getattr(layer, method) if fast else lambda *a: getattr(ContextualLayer, method)(layer, *a)
-    outputs = function(*leaves)
-    return [outputs.detach(), *(weighted_gradients(layer, outputs, leaves) if grad and outputs.requires_grad else [])]
-
-
-def check_fast(layer: ProjectedLayer, method: str, args: tuple[Tensor, ...], grad: bool = True) -> None:
-    """The rule "fast against definition", for outputs and gradients."""
-    dtype = layer.projection.weight.dtype
-    exact = outcome(copy.deepcopy(layer).double(), method, args, fast=False, grad=grad)
-    measured = copy.deepcopy(layer).float() if dtype == torch.float64 else layer
-    held(outcome(layer, method, args, True, grad), exact, outcome(measured, method, args, False, grad), dtype)
+    fast = copy.deepcopy(layer).to(dtype)
+    slow = copy.deepcopy(fast).float() if dtype == torch.float64 else fast
+    stored, define = [x.to(dtype) for x in inputs], getattr(ContextualLayer, method)
+    quick = results(fast, getattr(fast, method), stored, gradients)
+    parts = [quick]
+    for each in (slow, copy.deepcopy(fast).double()):
+        kind = next(each.parameters()).dtype
+        parts.append(results(each, lambda *a, each=each: define(each, *a), [x.to(kind) for x in stored], gradients))
+    rows = parts if apart else [together(part) for part in parts]
+    for index, (got, definition, exact) in enumerate(zip(*rows, strict=True)):
+        assert_close(got, definition, exact, score if index else 0.0)

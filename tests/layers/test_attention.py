@@ -1,4 +1,4 @@
-"""Softmax attention: against torch's and transformers' attention, and what its configurations promise."""
+"""Softmax attention: against the attention of torch and transformers, and the traits of its configurations."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def test_is_llama_attention(config: SelfAttentionConfig) -> None:
     """Heads of any width, grouped keys and rotary positions are those of Llama.
 
     The weights of n tokens are off by n + 4 round-offs. Llama's angles are in float32: each is off by at most 3n of its
-    round-offs, its cosine and sine by 3n + 1, a turned query and key by twice that and a score by four times.
+    round-offs, its cosine and sine by 3n + 1, a rotated query and key by twice that and a score by four times.
     """
     layer = build(config, seed=3).double()
     tokens = draw(4, 2, 9, config.width).double()
@@ -66,7 +66,7 @@ def test_is_llama_attention(config: SelfAttentionConfig) -> None:
 
 
 def test_rotary_base_is_that_of_llama() -> None:
-    """Another base turns as Llama's does with it, and not as the default."""
+    """Another base gives Llama's rotation with that base, and not with the default one."""
     config = SelfAttentionConfig(width=8, heads=2, positions="rotary", rotary_base=50.0)
     layer, usual = (build(c, seed=5).double() for c in (config, attrs.evolve(config, rotary_base=10_000.0)))
     tokens = draw(6, 1, 9, 8).double()
@@ -97,7 +97,7 @@ def test_is_mistral_attention(window: int) -> None:
     ],
 )
 def test_multihead_attention_refuses_what_torch_lacks(config: SelfAttentionConfig) -> None:
-    """Positions, grouped keys, other head widths and windows are not torch's: the error says so, and what serves them."""
+    """Positions, grouped keys, other head widths and windows are refused; the error names the alternative."""
     layer = build(config, seed=9)
     with pytest.raises(
         ArgumentError,
@@ -123,7 +123,7 @@ def test_calls_with_no_tokens(config: SelfAttentionConfig) -> None:
 @settings(deadline=None, max_examples=30)
 @given(config=st.sampled_from(SPECS["local-attention"].examples), n=st.integers(0, 12), seed=SEEDS)
 def test_tokens_outside_the_window_change_no_bit(config: LocalAttentionConfig, n: int, seed: int) -> None:
-    """The last `window` tokens decide the output, bit for bit, whatever stands before them and however long it is."""
+    """The output depends on the last `window` tokens only, bit for bit."""
     layer = build(config, seed)
     query, near = draw(seed, config.width), draw(seed + 1, config.window, config.width)
     far = 1e3 * draw(seed + 2, n, config.width)
@@ -132,7 +132,7 @@ def test_tokens_outside_the_window_change_no_bit(config: LocalAttentionConfig, n
 
 @pytest.mark.parametrize("name", list(SPECS))
 def test_a_skip_adds_the_query(name: str) -> None:
-    """With `skip=True` every path adds the query to its output, and the layer says so to blocks."""
+    """With `skip=True` every method adds the query to its output, and `has_skip` is true."""
     config = attrs.evolve(SPECS[name].examples[0], skip=True)
     plain, layer = build(attrs.evolve(config, skip=False), 13), build(config, 13)
     assert layer.has_skip
@@ -147,8 +147,8 @@ def test_a_skip_adds_the_query(name: str) -> None:
 
 
 @pytest.mark.parametrize("config", EXAMPLES)
-def test_traits_claim_what_the_configuration_gives(config: SelfAttentionConfig) -> None:
-    """Order counts where positions are rotary or a window cuts, and only there; the window is claimed."""
+def test_traits_hold(config: SelfAttentionConfig) -> None:
+    """The order of tokens matters only with rotary positions or a window; the window is a trait."""
     window = config.window if isinstance(config, LocalAttentionConfig) else None
     traits = SPECS["self-attention" if window is None else "local-attention"].traits(config)
     layer = build(config, 19).double()
@@ -160,7 +160,7 @@ def test_traits_claim_what_the_configuration_gives(config: SelfAttentionConfig) 
 
 
 def test_a_configuration_needs_a_width_only() -> None:
-    """4 heads, or 1 where 4 does not divide the width, which they share; keys have as many heads as queries."""
+    """By default 4 heads, or 1 where 4 does not divide the width, and as many heads of keys as of queries."""
     assert SelfAttentionConfig(width=12).shape() == (4, 3, 4)
     assert LocalAttentionConfig(width=6).shape() == (1, 6, 1)
     assert SelfAttentionConfig(width=3, heads=8, head_width=32, kv_heads=2).shape() == (8, 32, 2)
@@ -173,15 +173,19 @@ def test_a_configuration_needs_a_width_only() -> None:
         (SelfAttentionConfig, {"width": 4, "heads": 2.0}, "heads: got 2.0, needs an integer ≥ 1"),
         (SelfAttentionConfig, {"width": 8, "heads": 3}, "heads: got 3 for width 8, needs a divisor .* head_width=2"),
         (SelfAttentionConfig, {"width": 8, "kv_heads": 3}, "kv_heads: got 3, needs a divisor of heads = 4"),
-        (SelfAttentionConfig, {"width": 4, "positions": "alibi"}, "positions: got 'alibi', needs 'none' or 'rotary'"),
+        (
+            SelfAttentionConfig,
+            {"width": 4, "positions": "alibi"},
+            "positions: got 'alibi', needs one of 'none', 'rotary'",
+        ),
         (SelfAttentionConfig, {"width": 3, "positions": "rotary"}, "head_width: got 3 .* even .* head_width=4"),
-        (SelfAttentionConfig, {"width": 4, "rotary_base": 0.0}, "rotary_base: got 0.0, needs a positive number"),
+        (SelfAttentionConfig, {"width": 4, "rotary_base": 0.0}, "rotary_base: got 0.0, needs more than 0"),
         (LocalAttentionConfig, {"width": 4, "window": 0}, "window: got 0, needs an integer ≥ 1"),
     ],
 )
 def test_a_configuration_that_cannot_be_built_says_why(
     config: type[SelfAttentionConfig], arguments: dict[str, Any], message: str
 ) -> None:
-    """A value out of range is an error that names the field, what it got, what it needs and the way out."""
+    """The message names the field, its value, what is needed and what to do."""
     with pytest.raises(ArgumentError, match=message):
         config(**arguments)

@@ -1,6 +1,5 @@
 """Softmax attention: its fast paths against their definitions, at wide scores, in half types and under transforms."""
 
-import copy
 import warnings
 from collections.abc import Callable
 
@@ -12,49 +11,9 @@ from ctxblocks_attention.config import LocalAttentionConfig, SelfAttentionConfig
 from ctxblocks_attention.fused import Reads, causal_with_self
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layers.definitions import METHODS, SEEDS, UNIT, arguments
+from layers.definitions import METHODS, SEEDS, UNIT, arguments, assert_as_defined
 from test_attention import EXAMPLES, SPECS, build, magnitude
-from torch import Tensor, nn
-
-from ctxblocks import ContextualLayer
-
-
-def results(layer: nn.Module, function: Callable[..., Tensor], inputs: list[Tensor], gradients: bool) -> list[Tensor]:
-    """In float64: the output, and all gradients of a fixed weighted sum of it, side by side."""
-    leaves = [x.clone().requires_grad_(gradients) for x in inputs]
-    output = function(*leaves)
-    if not gradients or not output.numel():
-        return [output.detach().double()]
-    weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).reshape(output.shape)
-    found = torch.autograd.grad(
-        (output * weights).sum(), [*leaves, *layer.parameters()], allow_unused=True, materialize_grads=True
-    )
-    return [output.detach().double(), torch.cat([each.flatten().double() for each in found])]
-
-
-def check_against_definition(
-    layer: SelfAttention, method: str, inputs: list[Tensor], dtype: torch.dtype, gradients: bool, score: float = 0.0
-) -> None:
-    """`‖fast − exact‖ ≤ 8 max‖definition − exact‖ + 8u max|exact|`, `exact` being the definition in float64.
-
-    The definition's error in float64 is taken as its error in float32 by the ratio of their round-offs, to which errors of
-    rounding are proportional. Gradients get `u (1 + score) max|exact|` in the second term, for a largest score of that size:
-    where a softmax is all but one-hot the definition's `p_j (g_j − Σ p g)` is 0 without rounding, by luck, while in the
-    fused kernel and in running sums the two terms meet rounded, and the score's derivatives grow with the score.
-    """
-    measured = torch.float32 if dtype == torch.float64 else dtype
-    fast, slow = copy.deepcopy(layer).to(dtype), copy.deepcopy(layer).to(measured)
-    wide = copy.deepcopy(slow).double()
-    definition = getattr(ContextualLayer, method)
-    stored = [x.to(measured) for x in inputs]
-    exact = results(wide, lambda *a: definition(wide, *a), [x.double() for x in stored], gradients)
-    own = results(slow, lambda *a: definition(slow, *a), stored, gradients)
-    quick = results(fast, getattr(fast, method), [x.to(dtype) for x in stored], gradients)
-    for e, s, q, size in zip(exact, own, quick, (1.0, 1.0 + score), strict=False):
-        assert q.shape == e.shape
-        if e.numel():
-            error = (s - e).abs().max() * UNIT[dtype] / UNIT[measured]
-            assert (q - e).abs().max() <= 8 * error + 8 * UNIT[dtype] * size * e.abs().max()
+from torch import Tensor
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -78,25 +37,25 @@ def test_fast_paths_are_their_definitions(
     chunk: int,
     block: int,
 ) -> None:
-    """Every fast path gives the outputs, and in float64 and float32 the gradients, of the calls that define it."""
+    """Every fast path gives the outputs, and in float64 and float32 the gradients, of its definition."""
     inputs = arguments(method, config.width, n, seed, batch)
-    check_against_definition(build(config, seed, chunk, block), method, inputs, dtype, dtype.itemsize >= 4)
+    assert_as_defined(build(config, seed, chunk, block), method, inputs, dtype, dtype.itemsize >= 4)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("config", SPECS["local-attention"].examples)
 def test_windows_about_as_long_as_the_context(config: LocalAttentionConfig, method: str) -> None:
-    """Contexts of a few tokens less or more than the window, with blocks of its length and longer, are as defined."""
+    """Contexts a few tokens shorter or longer than the window, with short and long blocks, agree with the definition."""
     for n in range(max(1, config.window - 1), config.window + 5):
         for block in (1, config.window + 1):
             layer = build(config, seed=n, block=block)
             inputs = arguments(method, config.width, n, seed=21)
-            check_against_definition(layer, method, inputs, torch.float64, gradients=False)
+            assert_as_defined(layer, method, inputs, torch.float64, gradients=False)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_self_scores_keep_their_precision_in_half_types(dtype: torch.dtype) -> None:
-    """Beside a score of 100 a self score of 100.3 weighs σ(0.3), which 100.3 rounded to half precision would miss."""
+    """Next to a score of 100, a self score of 100.3 has the weight σ(0.3), unlike 100.3 rounded to half precision."""
     ones = torch.ones(1, 1, 1, dtype=dtype)
     queries, scores = 100 * ones.expand(1, 2, 1), torch.full((1, 2), 100.3)
     reads = Reads(queries, keys=ones, values=0 * ones, self_scores=scores, self_values=ones, scale=1.0)
@@ -107,7 +66,7 @@ def test_self_scores_keep_their_precision_in_half_types(dtype: torch.dtype) -> N
 
 
 def flat(inputs: list[Tensor]) -> Tensor:
-    """All queries and tokens in one list."""
+    """All queries and tokens as rows of one matrix."""
     return torch.cat([x.reshape(-1, x.shape[-1]) for x in inputs])
 
 
@@ -123,17 +82,17 @@ def flat(inputs: list[Tensor]) -> Tensor:
 def test_without_gradients_the_self_scores_meet_the_kernel_s_sums(
     config: SelfAttentionConfig, method: str, dtype: torch.dtype, n: int, wide: bool, seed: int
 ) -> None:
-    """Where no gradient is needed the CPU takes no self slot, and gives the definition's outputs, at scores of ±1e4 too."""
+    """Without gradients, CPUs use no self slot, and give the outputs of the definition, also at scores of ±1e4."""
     wide = wide and dtype != torch.bfloat16 and n > 0
     layer, inputs = build(config, seed), arguments(method, config.width, n, seed + 1, (64,) if wide else (2, 3))
     if wide:
         spread(layer, inputs)
     with torch.no_grad():
-        check_against_definition(layer, method, inputs, dtype, gradients=False, score=1e4 if wide else 0.0)
+        assert_as_defined(layer, method, inputs, dtype, gradients=False, score=1e4 if wide else 0.0)
 
 
-def test_the_route_without_a_slot_is_taken_only_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch's log-sum-exp carries no gradient, so one that is asked for takes the slot."""
+def test_the_self_slot_is_left_out_only_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's log-sum-exp has no gradient, so the self slot is used where a gradient is needed."""
     taken: list[Reads] = []
     merged = _fused.merged_with_self
     monkeypatch.setattr(_fused, "merged_with_self", lambda reads: (taken.append(reads), merged(reads))[1])
@@ -164,17 +123,20 @@ def spread(layer: SelfAttention, inputs: list[Tensor]) -> None:
 def test_scores_of_ten_thousand(config: SelfAttentionConfig, dtype: torch.dtype, method: str) -> None:
     """Scores spread over ±1e4 neither overflow nor underflow: outputs and gradients stay those of the definition.
 
-    Only near-ties of such scores round at all, so a measure of the definition's error takes many rows: 64 contexts.
+    Only near-ties of such scores round at all, so many rows, 64 contexts, are needed to measure the definition's error.
+    Gradients get `8 u score max|exact|` more: where a softmax is all but one-hot the definition's `p_j (g_j − Σ p g)` is 0
+    without rounding, by chance, while in the fused kernel and in running sums the two terms are rounded before they meet,
+    and the derivatives of a score grow with it.
     """
     layer, inputs = build(config, 24, chunk=5, block=4), arguments(method, config.width, 16, 25, (64,))
     spread(layer, inputs)
-    check_against_definition(layer, method, inputs, dtype, True, score=1e4)
+    assert_as_defined(layer, method, inputs, dtype, score=1e4)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("config", [each for each in EXAMPLES if not each.bias])
 def test_scores_of_ten_thousand_in_half_precision(config: SelfAttentionConfig, dtype: torch.dtype) -> None:
-    """In half precision such scores give finite outputs, by every path."""
+    """In half precision such scores give finite outputs, in every method."""
     for method in METHODS:
         layer, inputs = build(config, 9, chunk=5, block=4), arguments(method, config.width, 30, 10)
         spread(layer, inputs)
@@ -197,7 +159,7 @@ def test_running_maxima_follow_the_scores(rising: bool) -> None:
 
 @pytest.mark.parametrize("config", EXAMPLES)
 def test_batches_of_nothing(config: SelfAttentionConfig) -> None:
-    """An empty batch gives an empty output of the shape that a full one would have, by every path."""
+    """An empty batch gives an empty output of the right shape, in every method."""
     layer = build(config, 22)
     for method in METHODS:
         for n in (0, 9):
@@ -210,7 +172,7 @@ def test_batches_of_nothing(config: SelfAttentionConfig) -> None:
 
 @pytest.mark.parametrize("config", EXAMPLES)
 def test_every_path_has_batching_rules(config: SelfAttentionConfig) -> None:
-    """Under `vmap`, also of Jacobians, every path gives what it gives on the batch, without a slow substitute."""
+    """Under `vmap`, also of Jacobians, every method gives its batched results, without a slow fallback."""
     layer = build(config, 15).double()
     for method in METHODS:
         inputs = [x.double() for x in arguments(method, config.width, 7, 16, (3,))]
@@ -225,7 +187,7 @@ def test_every_path_has_batching_rules(config: SelfAttentionConfig) -> None:
 
 @pytest.mark.parametrize(("config", "methods"), [(EXAMPLES[1], ("prefixes", "suffixes")), (EXAMPLES[-1], ("causal",))])
 def test_every_kernel_compiles_as_one_graph(config: SelfAttentionConfig, methods: tuple[str, ...]) -> None:
-    """`torch.compile(fullgraph=True)` takes running averages, causal passes and bands, and changes no result."""
+    """`torch.compile(fullgraph=True)` compiles running averages, causal passes and bands, with the same results."""
     layer = build(config, 17).double().requires_grad_(False)
     for method in methods:
         inputs = [x.double() for x in arguments(method, config.width, 7, 18)]

@@ -27,8 +27,8 @@ def model(name: str, options: dict[str, object], stacked: bool) -> Block:
 
 def everything(made: Block, query: Tensor, context: Tensor) -> tuple[Tensor, ...]:
     """Updated outputs by `transfer`, and outputs, marginal norms and updated outputs by `dynamics`."""
-    update, found = transfer(made, query, context), dynamics(made, query, context)
-    steps = found if isinstance(found, list) else [found]
+    update, course = transfer(made, query, context), dynamics(made, query, context)
+    steps = course if isinstance(course, list) else [course]
     rows = [x for step in steps for x in (step.outputs, step.marginal_norms(), step.updated_outputs())]
     return made(query, update=update), *rows
 
@@ -36,17 +36,17 @@ def everything(made: Block, query: Tensor, context: Tensor) -> tuple[Tensor, ...
 @pytest.mark.parametrize("stacked", [False, True], ids=["block", "stack"])
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_vmap_gives_the_batched_answer(name: str, options: dict[str, object], stacked: bool) -> None:
-    """Mapped over a batch of queries and contexts, everything is what the batch gives."""
+    """Mapped over a batch of queries and contexts, all results equal those of the batch."""
     made = model(name, options, stacked)
     query, context = torch.randn(3, 8, dtype=torch.float64), torch.randn(3, 5, 8, dtype=torch.float64)
-    found = torch.func.vmap(lambda x, c: everything(made, x, c))(query, context)
-    for got, wanted in zip(found, everything(made, query, context), strict=True):
+    mapped = torch.func.vmap(lambda x, c: everything(made, x, c))(query, context)
+    for got, wanted in zip(mapped, everything(made, query, context), strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-11)
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_compiles_as_one_graph(name: str, options: dict[str, object]) -> None:
-    """`torch.compile(fullgraph=True)` takes a stack without a break, and gives what the plain call gives."""
+    """`torch.compile(fullgraph=True)` compiles a stack without a graph break, with the results of the plain call."""
     made = model(name, options, stacked=True)
     query, context = torch.randn(2, 8, dtype=torch.float64), torch.randn(2, 5, 8, dtype=torch.float64)
     torch.compiler.reset()

@@ -1,4 +1,4 @@
-"""Linear attention: against lightning attention of transformers, and what its configurations promise."""
+"""Linear attention: against lightning attention of transformers, its limits, and the traits of its configurations."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def small(config: LinearAttentionConfig, chunk: int, seed: int) -> LinearAttenti
     return layer
 
 
-def weighed(q: Tensor, k: Tensor, v: Tensor, decays: tuple[float, ...] | None) -> Tensor:
+def weighted(q: Tensor, k: Tensor, v: Tensor, decays: tuple[float, ...] | None) -> Tensor:
     """`Σ_{j ≤ i} γ^(i−j) (q_i·k_j) v_j` of tensors `(batch, n, heads, e)`, term by term."""
     lag = torch.arange(v.shape[1])[:, None] - torch.arange(v.shape[1])
     base = torch.tensor(decays or (1.0,), dtype=v.dtype)[:, None, None]
@@ -55,9 +55,9 @@ def test_against_lightning_attention(features: str, normalize: bool, decay: tupl
     tokens = draw(1, 2, 11, 6).double()
     expected = lightning_attention(layer, block=4)(tokens)
     q, k = (MAPS[features](m(tokens).reshape(2, 11, 2, 5)).abs() for m in (layer.query, layer.key))
-    magnitude = weighed(q, k, layer.value(tokens).reshape(2, 11, 2, 5).abs(), decay)
+    magnitude = weighted(q, k, layer.value(tokens).reshape(2, 11, 2, 5).abs(), decay)
     if normalize:
-        sums = weighed(q, k, torch.ones(2, 11, 2, 1).double(), decay)
+        sums = weighted(q, k, torch.ones(2, 11, 2, 1).double(), decay)
         magnitude = torch.where(sums > 0, magnitude / sums, 0)
     bound = 4 * (11 + 5) * UNIT[torch.float64] * (magnitude.flatten(2) @ layer.projection.weight.abs().T)
     assert ((layer.sequence(tokens) - expected).abs() <= bound).all()
@@ -76,18 +76,18 @@ def silent(features: str) -> Iterator[tuple[LinearAttention, Tensor, Tensor]]:
 
 @pytest.mark.parametrize("features", ["relu", "elu", "softplus"])
 def test_silent_features_give_zero(features: str) -> None:
-    """Where all weights vanish the output is 0, not 0/0, in every method, and gradients are finite."""
+    """Where all weights are 0, the output of every method is 0, not 0/0, and gradients are finite."""
     for layer, query, context in silent(features):
         outputs = [layer(query, context), layer.prefixes(query, context), layer.suffixes(query, context)]
         outputs += [layer.sequence(context), lightning_attention(layer)(context[None])[0]]
         for output in outputs:
             assert (output == 0).all()
-            found = torch.autograd.grad(output.sum(), [query, context, *layer.parameters()], allow_unused=True)
-            assert all(each is None or each.isfinite().all() for each in found)
+            slopes = torch.autograd.grad(output.sum(), [query, context, *layer.parameters()], allow_unused=True)
+            assert all(each is None or each.isfinite().all() for each in slopes)
 
 
 def test_elu_features_keep_their_digits() -> None:
-    """Far below zero `elu(x) + 1` is eˣ to the last digits, where the plain sum has lost all of them."""
+    """Far below zero `elu(x) + 1` is eˣ to rounding, where the plain sum has no correct digit."""
     layer = LinearAttention(LinearAttentionConfig(width=1, heads=1, normalize=False))
     for parameter in layer.parameters():
         parameter.data.fill_(1.0)
@@ -100,7 +100,7 @@ def test_elu_features_keep_their_digits() -> None:
 @settings(deadline=None, max_examples=20)
 @given(config=CONFIGS, seed=SEEDS)
 def test_traits_hold(config: LinearAttentionConfig, seed: int) -> None:
-    """Claims are true, and where none is made for additivity or order, the property fails."""
+    """The traits are true, and where additivity or permutation invariance is not claimed, it fails."""
     traits = SPEC.traits(config)
     layer = small(config, 4, seed).double()
     x, first, second = (
@@ -115,13 +115,13 @@ def test_traits_hold(config: LinearAttentionConfig, seed: int) -> None:
     scale = sum(each.abs().max() for each in (layer(x, both), layer(x, first), layer(x, second), base))
     rounding = 64 * UNIT[torch.float64] * scale
     assert ((joint - parts).abs().max() <= rounding) == traits.additive
-    turned = (layer(x, both.flip(0)) - layer(x, both)).abs().max()
-    assert (turned <= rounding) == traits.permutation_invariant
+    reversed_ = (layer(x, both.flip(0)) - layer(x, both)).abs().max()
+    assert (reversed_ <= rounding) == traits.permutation_invariant
     assert traits.positional != traits.permutation_invariant
 
 
 def test_identity_features_need_no_normaliser() -> None:
-    """Identity features with a normaliser are refused: their sum may vanish."""
+    """Identity features with normalisation are refused, since the sum of their products may be 0."""
     with pytest.raises(ArgumentError, match="normalize=False"):
         LinearAttentionConfig(width=4, features="identity")
 
@@ -138,7 +138,7 @@ def test_identity_features_need_no_normaliser() -> None:
     ],
 )
 def test_refused_configurations(arguments: dict[str, object], message: str) -> None:
-    """A configuration that no layer serves says what it got."""
+    """The message names the field and its value."""
     with pytest.raises(ArgumentError, match=message):
         LinearAttentionConfig(**arguments)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""References: another library's implementation of each layer is its `sequence`, within the rounding of both."""
+"""References: another library's implementation of each layer equals its `sequence`, within the rounding of both."""
 
 import sys
 from collections.abc import Callable
@@ -31,27 +31,27 @@ def recurrent(layer: Any, tokens: Tensor) -> float:
 
 
 def linear_attention(layer: Any, tokens: Tensor) -> Tensor:
-    """Products of d, e, n and inner terms; φ makes no error of `W t` larger, so that each adds `|W| |t|` to what is summed."""
-    weighed, decays = test_linear_attention.weighed, layer.config.decays
+    """Products of d, e, n and inner terms; φ does not amplify errors of `W t`, which are bounded by `|W| |t|`."""
+    weighted, decays = test_linear_attention.weighted, layer.config.decays
     sizes = (F.linear(tokens.abs(), *(p.abs() for p in m.parameters())) for m in (layer.query, layer.key, layer.value))
     features = (test_linear_attention.MAPS[layer.config.features](m(tokens)) for m in (layer.query, layer.key))
     q_size, k_size, v_size, q, k = (x.unflatten(-1, (layer.heads, -1)) for x in (*sizes, *features))
-    total = weighed(q.abs() + q_size, k.abs() + k_size, v_size, decays)
+    total = weighted(q.abs() + q_size, k.abs() + k_size, v_size, decays)
     if layer.config.normalize:
-        total = 2 * total / weighed(q, k, torch.ones_like(v_size[..., :1]), decays)
+        total = 2 * total / weighted(q, k, torch.ones_like(v_size[..., :1]), decays)
     terms = layer.width + layer.head_width + tokens.shape[1] + layer.projection.in_features
     return 4 * terms * UNIT[tokens.dtype] * (total.flatten(2) @ layer.projection.weight.abs().T)
 
 
 def delta_rule(layer: Any, tokens: Tensor) -> Tensor:
-    """Products of inner terms, at least as many as e, in float32, in which theirs computes."""
+    """Products of inner terms, at least as many as e, in float32, which the reference uses."""
     _, largest = test_delta_rule.literal(**test_delta_rule.rule_tensors(layer, tokens))
     bound = test_delta_rule.rounding(SINGLE, tokens.shape[1], layer.projection.in_features, largest)
     return bound * layer.projection.weight.abs().sum(-1)
 
 
 def griffin(layer: Any, tokens: Tensor) -> Tensor:
-    """States in float32; if all is, products of d, conv and e terms, and `1 − a²` off by a round-off of 1."""
+    """States in float32; in float32 also products of d, conv and e terms, and an error of one round-off in `1 − a²`."""
     roundings = 4 * tokens.shape[1]
     if tokens.dtype == torch.float32:
         conv, inner = layer.config.conv, layer.config.state_width
@@ -63,7 +63,7 @@ def griffin(layer: Any, tokens: Tensor) -> Tensor:
 
 
 def ssm(layer: Any, tokens: Tensor) -> float:
-    """Theirs scans and norms in float32."""
+    """The reference computes its scan and norm in float32."""
     return test_ssm.tolerance(layer, tokens.shape[1], SINGLE)
 
 
@@ -88,7 +88,7 @@ CASES = [
 
 
 def drawn(spec: LayerSpec, config: Any) -> Any:
-    """The layer, its weights drawn, but for those of recurrent layers, whose bound needs steps that contract."""
+    """The layer with drawn weights, except recurrent layers, whose bound needs steps that contract."""
     layer = spec.build(config)
     if BOUNDS[spec.name] is not recurrent:
         draw_weights(layer, seed=5)
@@ -98,13 +98,13 @@ def drawn(spec: LayerSpec, config: Any) -> Any:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("spec", "config"), CASES)
 def test_a_reference_is_the_sequence(spec: LayerSpec, config: Any, dtype: torch.dtype) -> None:
-    """With the same weights theirs gives what the layer gives, in its dtype, whatever it was called with before."""
+    """With the same weights both give the same outputs, in the dtype of the layer and independent of earlier calls."""
     assert spec.reference is not None
     layer = drawn(spec, config).to(dtype)
     theirs = spec.reference(layer)
     calls = [draw(n, 2, n, config.width).to(dtype) for n in (1, 7, 40)]
-    found = [theirs(tokens) for tokens in calls]
-    for tokens, output in zip(calls, found, strict=True):
+    outputs = [theirs(tokens) for tokens in calls]
+    for tokens, output in zip(calls, outputs, strict=True):
         assert output.dtype == dtype
         assert ((output - layer.sequence(tokens)).abs() <= BOUNDS[spec.name](layer, tokens)).all()
         assert torch.equal(theirs(tokens), output)
@@ -112,7 +112,7 @@ def test_a_reference_is_the_sequence(spec: LayerSpec, config: Any, dtype: torch.
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_a_reference_keeps_the_weights_it_was_made_with(name: str) -> None:
-    """Every bundled layer has one, and what happens to the layer afterwards does not reach it."""
+    """Every bundled layer has a reference, and later changes of the layer do not affect it."""
     layer, tokens = LAYERS[name].build(LAYERS[name].config(width=8)), draw(1, 2, 7, 8)
     reference = LAYERS[name].reference
     assert reference is not None
@@ -125,7 +125,7 @@ def test_a_reference_keeps_the_weights_it_was_made_with(name: str) -> None:
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_only_a_reference_needs_its_library(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without transformers a layer is as it was, its reference is an ImportError, and torch's are there."""
+    """Without transformers all layers work; references from transformers raise ImportError, those of torch work."""
     for module in [each for each in sys.modules if each.partition(".")[0] == "transformers"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "transformers", None)

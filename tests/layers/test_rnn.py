@@ -1,4 +1,4 @@
-"""The recurrent layers, against torch's own modules and cells, and what their configurations refuse."""
+"""The recurrent layers, against torch's modules and cells, and refused configurations."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from ctxblocks_rnn.recurrent import RecurrentLayer
 from ctxblocks_rnn.reference import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layers.definitions import UNIT, double_arguments, draw_double, sizes
+from layers.definitions import UNIT, arguments, draw_double, sizes
 from torch import Tensor, nn
 
 from ctxblocks import ArgumentError
@@ -30,13 +30,15 @@ def cell(layer: RecurrentLayer, config: RecurrentConfig) -> nn.RNNCellBase:
     """Torch's cell with the layer's weights."""
     cells = {RNN: nn.RNNCell, GRU: nn.GRUCell, LSTM: nn.LSTMCell}
     extra = {"nonlinearity": config.nonlinearity} if isinstance(config, RNNConfig) else {}
-    found: nn.RNNCellBase = cells[type(layer)](config.width, config.state_width, bias=config.bias, **extra)
-    found.double().load_state_dict({name.removesuffix("_l0"): w for name, w in layer.recurrence.state_dict().items()})
-    return found
+    torch_cell: nn.RNNCellBase = cells[type(layer)](config.width, config.state_width, bias=config.bias, **extra)
+    torch_cell.double().load_state_dict(
+        {name.removesuffix("_l0"): w for name, w in layer.recurrence.state_dict().items()}
+    )
+    return torch_cell
 
 
 def tolerance(layer: RecurrentLayer, n: int, want: Tensor) -> float:
-    """A few roundings for each product's term and each of the steps, at torch's initial weights, whose steps contract."""
+    """A few round-offs for each term of the products and each step, at torch's initial weights, whose steps contract."""
     terms = layer.width + layer.projection.in_features
     return float(UNIT[want.dtype] * 4 * terms * (n + 1) * want.detach().abs().max().clamp(min=1))
 
@@ -47,7 +49,7 @@ def test_every_method_agrees_with_torchs_module(config: RecurrentConfig, seed: i
     """Forward, sequence and causal are torch's module on the tokens with the query last, and a projection."""
     layer = build(config, seed)
     theirs = reference(layer)
-    queries, context = double_arguments("causal", (2,), n, config.width, seed)
+    queries, context = arguments("causal", config.width, n, seed, (2,), dtype=torch.float64)
     for i in range(n + 1):
         tokens = torch.cat([context[:, :i], queries[:, i : i + 1]], dim=1)
         want = theirs(tokens)
@@ -60,11 +62,11 @@ def test_every_method_agrees_with_torchs_module(config: RecurrentConfig, seed: i
 @settings(deadline=None, max_examples=40)
 @given(config=configs, seed=seeds, n=sizes)
 def test_the_loop_agrees_with_torchs_cell(config: RecurrentConfig, seed: int, n: int) -> None:
-    """The plain loop steps as torch's cell does, the memory of an LSTM included."""
+    """The plain loop agrees with torch's cell, including the memory of an LSTM."""
     layer = build(config, seed)
     step = cell(layer, config)
-    tokens = draw_double(2, n, config.width, seed=seed)
-    start = tuple(draw_double(2, config.state_width, seed=seed + k) for k in range(layer.parts))
+    tokens = draw_double(seed, 2, n, config.width)
+    start = tuple(draw_double(seed + k, 2, config.state_width) for k in range(layer.parts))
     state = start if layer.parts == 2 else start[0]
     outputs, final = layer.looped(tokens, start)
     for t in range(n):
@@ -89,6 +91,6 @@ def test_sizes_below_one_are_refused(kind: type[RecurrentConfig]) -> None:
 
 
 def test_an_unknown_nonlinearity_is_refused() -> None:
-    """The message names both that there are."""
-    with pytest.raises(ArgumentError, match=r"RNNConfig: got nonlinearity='gelu', needs 'tanh' or 'relu'"):
+    """The message names both choices."""
+    with pytest.raises(ArgumentError, match=r"RNNConfig: got nonlinearity='gelu', needs one of 'tanh', 'relu'"):
         RNNConfig(width=2, nonlinearity="gelu")

@@ -1,4 +1,4 @@
-"""Running softmax averages: both ways to narrow values, and the tiles of wide ones, against a softmax of every prefix."""
+"""Running softmax averages: both algorithms for narrow values and the one for wide values, against a softmax per prefix."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def by_softmax(scores: Tensor, values: Tensor) -> Tensor:
 @pytest.mark.parametrize("falls", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_averages_are_softmaxes(spread: float, falls: bool, dtype: torch.dtype) -> None:
-    """Scores that rise or fall by less and by more than what one reference for all of them bears, with gradients."""
+    """Scores that rise or fall by less and by more than the level of a single reference, with gradients."""
     generator = torch.Generator().manual_seed(0)
     steps = torch.rand(2, 3, 70, generator=generator, dtype=torch.float64).cumsum(-1)
     scores = (steps / steps.amax() * spread * (-1 if falls else 1)).to(dtype).requires_grad_()
@@ -36,8 +36,8 @@ def test_averages_are_softmaxes(spread: float, falls: bool, dtype: torch.dtype) 
             assert (slope - exact).abs().max() <= unit * size * 70 * float(weight.abs().amax())
 
 
-def test_level_scores_are_told_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One reference serves while no score lies over 60 above the first, whatever lies below it."""
+def test_level_scores_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single reference is used if no score exceeds the first by more than 60, however low others are."""
     taken: list[str] = []
     level = _running._level_average
     monkeypatch.setattr(_running, "_level_average", lambda *args: (taken.append("level"), level(*args))[1])

@@ -1,4 +1,4 @@
-"""The state space layer, against transformers' Mamba-2 mixer and a plain recurrence, and its extremes and sizes."""
+"""The state space layer, against transformers' Mamba-2 mixer and a plain recurrence, its limits and configurations."""
 
 import copy
 import math
@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from ctxblocks_ssm import SSM, SSMConfig, ctxblocks_layers
 from ctxblocks_ssm.reference import reference
-from ctxblocks_ssm.scan import decay, floor, read_states
+from ctxblocks_ssm.scan import decay, read_states
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layers.definitions import UNIT, double_arguments, draw_double, scales, sizes
+from layers.definitions import UNIT, arguments, draw_double, scales, sizes
 from torch import Tensor
 
 from ctxblocks import ArgumentError
+from ctxblocks.numerics import falling_exp_floor
 
 CONFIGS: list[SSMConfig] = list(ctxblocks_layers()[0].examples)
 configs, seeds = st.sampled_from(CONFIGS), st.integers(0, 10**6)
@@ -22,7 +23,7 @@ chunks = st.sampled_from([1, 2, 3, 128])
 
 
 def build(config: SSMConfig, seed: int, dtype: torch.dtype = torch.float64, spread: float = 0.1) -> SSM:
-    """A layer whose scales and biases are not one and zero."""
+    """A layer whose scales and biases are not exactly one and zero."""
     torch.manual_seed(seed)
     layer = SSM(config).to(dtype)
     with torch.no_grad():
@@ -36,9 +37,9 @@ def largest(x: Tensor) -> float:
 
 
 def tolerance(layer: SSM, n: int, u: float) -> float:
-    """A few roundings for each term of the products and sums, times the largest output there can be.
+    """A few round-offs for each term of the products and sums, times a bound of the outputs.
 
-    The norm leaves at most `√(channels of a group)` in an entry of what the projection reads.
+    The entries of the normalised input of the output projection are at most `√(channels of a group)`.
     """
     c = layer.config
     terms = c.width + c.conv + c.state * (n + 1) + c.inner
@@ -53,7 +54,7 @@ def test_every_method_agrees_with_transformers(config: SSMConfig, seed: int, n: 
     layer = build(config, seed)
     theirs = reference(layer, chunk)
     layer.chunk, layer.block = chunk + 1, chunk + 3
-    queries, context = double_arguments("causal", (2,), n, config.width, seed)
+    queries, context = arguments("causal", config.width, n, seed, (2,), dtype=torch.float64)
     bound = tolerance(layer, n, UNIT[torch.float32])
     for i in range(n + 1):
         tokens = torch.cat([context[:, :i], queries[:, i : i + 1]], dim=1)
@@ -64,9 +65,9 @@ def test_every_method_agrees_with_transformers(config: SSMConfig, seed: int, n: 
 
 
 def test_step_limits_are_those_of_transformers() -> None:
-    """Limits that cut steps do the same to theirs, and something else than none."""
+    """Limits that change steps have the same effect in both implementations, and differ from no limits."""
     free, layer = (build(SSMConfig(width=5, step_limit=limit), 1) for limit in ((0.0, math.inf), (0.3, 0.5)))
-    tokens, bound = draw_double(2, 9, 5, seed=2), tolerance(layer, 9, UNIT[torch.float32])
+    tokens, bound = draw_double(2, 2, 9, 5), tolerance(layer, 9, UNIT[torch.float32])
     assert largest(layer.sequence(tokens) - reference(layer)(tokens)) <= bound
     assert largest(layer.sequence(tokens) - reference(free)(tokens)) > bound
 
@@ -99,48 +100,48 @@ def recurrence(layer: SSM, tokens: Tensor) -> Tensor:  # (n, d) -> (n, d)
 @settings(deadline=None, max_examples=40)
 @given(config=configs, seed=seeds, n=st.integers(1, 9), scale=scales, chunk=chunks)
 def test_sequence_agrees_with_the_recurrence(config: SSMConfig, seed: int, n: int, scale: float, chunk: int) -> None:
-    """The chunked scan and the sum over tokens are the recurrence, in float64, tokens that forget everything included."""
+    """In float64 the chunked scan and the sum over tokens agree with the recurrence, also for tokens that reset the state."""
     layer = build(config, seed)
     layer.chunk, layer.block = chunk, chunk + 2
-    tokens = draw_double(n, config.width, seed=seed, scale=scale)
+    tokens = draw_double(seed, n, config.width, scale=scale)
     want, bound = recurrence(layer, tokens), tolerance(layer, n, UNIT[torch.float64]) * (1 + scale)
     assert largest(layer.sequence(tokens) - want) <= bound
     assert largest(layer(tokens[-1], tokens[:-1]) - want[-1]) <= bound
 
 
 def test_a_strong_decay_forgets() -> None:
-    """With a rate of 1e4 a query reads nothing but itself and its convolution's window, without NaN or underflow."""
+    """With a rate of 1e4 the output depends only on the query and the window of its convolution, without NaN."""
     layer = build(SSMConfig(width=4, conv=3, step_range=(0.5, 1.0)), 0)
     with torch.no_grad():
         layer.A_log.fill_(math.log(1e4))
-    query, context = draw_double(4, seed=1), draw_double(9, 4, seed=2)
+    query, context = draw_double(1, 4), draw_double(2, 9, 4)
     assert largest(layer(query, context) - layer(query, context[-2:])) <= tolerance(layer, 9, UNIT[torch.float64])
     assert bool(torch.isfinite(layer.prefixes(query, context)).all())
 
 
 def test_the_norm_of_a_large_read_does_not_overflow() -> None:
-    """Reads whose squares leave float32 are normalised as in float64."""
+    """Values whose squares overflow float32 are normalised as in float64."""
     layer = build(SSMConfig(width=4), 0, torch.float32)
     with torch.no_grad():
         layer.D.fill_(1e25)
-    query, context = draw_double(4, seed=1), draw_double(5, 4, seed=2)
-    found = layer(query.float(), context.float())
-    assert largest(found) > 0.01
-    assert largest(found - copy.deepcopy(layer).double()(query, context)) <= tolerance(layer, 5, UNIT[torch.float32])
+    query, context = draw_double(1, 4), draw_double(2, 5, 4)
+    output = layer(query.float(), context.float())
+    assert largest(output) > 0.01
+    assert largest(output - copy.deepcopy(layer).double()(query, context)) <= tolerance(layer, 5, UNIT[torch.float32])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_decays_never_underflow(dtype: torch.dtype) -> None:
-    """Below the floor a decay is the floor's, a normal number; at or above zero it is one."""
-    found = decay(torch.tensor([-1e9, floor(dtype) - 1, -1.0, 0.0, 5.0], dtype=torch.float64), dtype)
-    assert found.dtype == dtype
-    assert found[0] == found[1] > torch.finfo(dtype).tiny
-    assert found.tolist()[3:] == [1.0, 1.0]
-    assert found[2] == torch.exp(torch.tensor(-1.0, dtype=dtype))
+    """Below the floor a decay is constant, a normal number; at or above zero it is one."""
+    decays = decay(torch.tensor([-1e9, falling_exp_floor(dtype) - 1, -1.0, 0.0, 5.0], dtype=torch.float64), dtype)
+    assert decays.dtype == dtype
+    assert decays[0] == decays[1] > torch.finfo(dtype).tiny
+    assert decays.tolist()[3:] == [1.0, 1.0]
+    assert decays[2] == torch.exp(torch.tensor(-1.0, dtype=dtype))
 
 
 def test_the_scan_of_no_tokens_is_empty() -> None:
-    """No tokens, no rows, whatever the chunk."""
+    """Without tokens there are no rows, and the state is unchanged."""
     values, keys = torch.zeros(2, 1, 0, 3, 4), torch.zeros(2, 1, 0, 5)
     rows, state = read_states(values, keys, keys, torch.zeros(2, 1, 3, 0).double(), torch.ones(2, 1, 5, 12).double(), 8)
     assert rows.shape == (2, 1, 0, 3, 4)
@@ -167,7 +168,7 @@ def test_sizes_that_do_not_fit_are_refused(fields: dict[str, object], message: s
 
 @pytest.mark.parametrize(("width", "heads"), [(1, 1), (2, 4), (3, 1), (4, 4), (5, 1), (256, 4)])
 def test_every_width_has_a_default(width: int, heads: int) -> None:
-    """Four heads where they fit, else one, and a layer that runs."""
+    """Four heads where they fit, else one, and the layer runs."""
     config = SSMConfig(width=width)
     assert config.heads == heads
     assert SSM(config)(torch.ones(width), torch.ones(2, width)).shape == (width,)

@@ -1,4 +1,4 @@
-"""`state_size`: what each bundled layer carries from token to token, counted, and that it is enough to answer a query."""
+"""`state_size`: the size of the state of each bundled layer, and that this state is enough to answer a query."""
 
 import copy
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from ctxblocks_linear_attention.delta import DeltaRule
 from ctxblocks_linear_attention.linear import LinearAttention
 from ctxblocks_rnn.recurrent import RecurrentLayer
 from ctxblocks_ssm import SSM
-from layers.definitions import UNIT, draw, draw_weights, held
+from layers.definitions import UNIT, assert_close, draw, draw_weights
 from torch import Tensor
 
 from ctxblocks import ContextualLayer
@@ -45,7 +45,7 @@ def inputs(config: Any, n: int) -> tuple[Tensor, Tensor]:
 
 
 def attention(layer: SelfAttention, query: Tensor, context: Tensor) -> tuple[Carried, Tensor]:
-    """Keys and values of each token that a query sees; scores depend on distances, so positions may start at the first."""
+    """Keys and values of each token in the window; scores depend on distances, so positions may start at its first."""
     seen = context[-layer.window :] if isinstance(layer, LocalAttention) else context
     keys, values = layer._keys_values(seen)
     row = query.unsqueeze(-2)
@@ -54,7 +54,7 @@ def attention(layer: SelfAttention, query: Tensor, context: Tensor) -> tuple[Car
 
 
 def recurrent(layer: RecurrentLayer, query: Tensor, context: Tensor) -> tuple[Carried, Tensor]:
-    """The cell's state after the tokens, and one step with the query."""
+    """The state of the cell after the tokens, and one step with the query."""
     state = layer.looped(context, layer.zero_state(query))[1]
     return state, layer.projection(layer.step(layer.input_product(query), state)[0])
 
@@ -74,7 +74,7 @@ def linear_attention(layer: LinearAttention, query: Tensor, context: Tensor) -> 
 
 
 def delta_rule(layer: DeltaRule, query: Tensor, context: Tensor) -> tuple[Carried, Tensor]:
-    """A matrix for each head, which tokens correct one by one."""
+    """A matrix for each head, which is corrected token by token."""
     steps = layer._steps(context)
     state = steps.k[..., :0, :].mT @ steps.v[..., :0, :]  # zeros
     for j in range(context.shape[-2]):
@@ -86,7 +86,7 @@ def delta_rule(layer: DeltaRule, query: Tensor, context: Tensor) -> tuple[Carrie
 
 
 def griffin(layer: Griffin, query: Tensor, context: Tensor) -> tuple[Carried, Tensor]:
-    """What the layer hands from one block of tokens to the next, each block being one token."""
+    """The state between blocks of tokens, with blocks of one token."""
     carry = layer._start(context)
     for token in context.unsqueeze(1):
         carry = layer._advance(layer.linear_x(token), carry)[2]
@@ -95,16 +95,16 @@ def griffin(layer: Griffin, query: Tensor, context: Tensor) -> tuple[Carried, Te
 
 
 def ssm(layer: SSM, query: Tensor, context: Tensor) -> tuple[Carried, Tensor]:
-    """The same for the state space layer."""
-    carry, found = layer._start(context), query
+    """The state between blocks of tokens, with blocks of one token."""
+    carry, output = layer._start(context), query
     for row in (*context.unsqueeze(1), query.unsqueeze(-2)):
         before = carry
         projected, steps = layer._project(row)
         window, carry = layer._window(projected, before)
-        told = layer._signals(window[..., :-1, :], projected)
-        read, carry = layer._scan(told, told.C, steps, carry)
-        found = layer._finished(read + layer._skips().unsqueeze(-1) * told.x, layer._gate(row)).squeeze(-2)
-    return tuple(before), found
+        signals = layer._signals(window[..., :-1, :], projected)
+        read, carry = layer._scan(signals, signals.C, steps, carry)
+        output = layer._finished(read + layer._skips().unsqueeze(-1) * signals.x, layer._gate(row)).squeeze(-2)
+    return tuple(before), output
 
 
 ONE_BY_ONE: dict[str, Callable[[Any, Tensor, Tensor], tuple[Carried, Tensor]]] = {
@@ -123,7 +123,7 @@ ONE_BY_ONE: dict[str, Callable[[Any, Tensor, Tensor], tuple[Carried, Tensor]]] =
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize(("name", "config"), EXAMPLES)
 def test_the_state_has_that_many_numbers(name: str, config: Any, n: int) -> None:
-    """`state_size(n)` counts the entries of the tensors that the layer's one-token-at-a-time form carries."""
+    """`state_size(n)` is the number of entries of the tensors that a token-by-token computation keeps."""
     layer = build(name, config)
     carried, _ = ONE_BY_ONE[name](layer, *inputs(config, n))
     assert layer.state_size(n) == sum(tensor.numel() for tensor in carried)
@@ -132,18 +132,18 @@ def test_the_state_has_that_many_numbers(name: str, config: Any, n: int) -> None
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize(("name", "config"), EXAMPLES)
 def test_the_state_answers_a_query(name: str, config: Any, n: int) -> None:
-    """A query read from those tensors gives what the layer gives with the whole context."""
+    """The output computed from those tensors is that of the layer with the whole context."""
     layer = build(name, config)
     query, context = inputs(config, n)
     exact = copy.deepcopy(layer).double()(query.double(), context.double())
     got = ONE_BY_ONE[name](layer, query, context)[1]
-    held([got], [exact], [layer(query, context)], torch.float32)
+    assert_close(got, layer(query, context), exact)
 
 
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize(("name", "config"), ATTENTION)
 def test_attention_counts_the_tokens_that_a_query_sees(name: str, config: Any, n: int) -> None:
-    """As many of the last tokens as are counted each change the output; one before them changes no bit."""
+    """Each of the last tokens that are counted changes the output; earlier tokens do not change a bit of it."""
     layer = build(name, config).double()
     query, context = (x.double() for x in inputs(config, n))
     first = n - layer.state_size(n) // layer.state_size(1)
@@ -160,19 +160,19 @@ def test_attention_counts_the_tokens_that_a_query_sees(name: str, config: Any, n
 
 @pytest.mark.parametrize(("name", "config"), [case for case in EXAMPLES if case not in ATTENTION])
 def test_a_state_of_fixed_size_exists_before_any_token(name: str, config: Any) -> None:
-    """Layers with a state keep as much of no token as of a thousand."""
+    """Layers with a state of fixed size report the same size for no tokens and for a thousand."""
     layer = build(name, config)
     assert layer.state_size(0) == layer.state_size(1000) > 0
 
 
 @pytest.mark.parametrize(("name", "config"), ATTENTION)
 def test_attention_keeps_nothing_of_no_tokens(name: str, config: Any) -> None:
-    """Keys and values come with tokens only."""
+    """Without tokens there are no keys and values."""
     assert build(name, config).state_size(0) == 0
 
 
 def test_a_layer_without_a_state_keeps_its_tokens() -> None:
-    """The default counts the context's entries, in the width of the tokens where it is not the query's."""
+    """The default is the number of entries of the context, whose width may differ from the query's."""
 
     class Total(ContextualLayer):
         def forward(self, query: Tensor, context: Tensor) -> Tensor:

@@ -16,8 +16,7 @@ from ctxblocks_transformers import ModelUpdate, transfer_model
 from ctxblocks_transformers.wiring.families import FAMILIES
 from ctxblocks_transformers.wiring.family import family_of
 from ctxblocks_transformers.wiring.guess import _layers_path
-from ctxblocks_transformers.wiring.hooks import Hooks
-from ctxblocks_transformers.wiring.reads import by_token
+from ctxblocks_transformers.wiring.sites import Hooks, by_token
 from lm.tiny import prompt, state, tiny
 from lm.wrong import WRONG, error_of
 

@@ -1,4 +1,4 @@
-"""What statistics makes of a prompt: scikit-learn's own answers, and the published curve."""
+"""The baselines: against scikit-learn, and against the published curve."""
 
 import math
 
@@ -13,10 +13,10 @@ from ctxblocks import Prompts, registry
 from ctxblocks.experiments.baselines import half_squares, least_squares_losses
 
 SIGMAS = 5.0
-"""Standard errors that a mean may be off by."""
+"""Allowed error of a mean, in standard errors."""
 
 PUBLISHED = {"3-nearest-neighbours": (0.690, 0.003), "averaging": (0.524, 0.0005), "zero": (1.0, 0.0)}
-"""Squared error over d at 40 examples, d = 20, and what is known of its own error."""
+"""Squared error over d at 40 examples, d = 20, and the accuracy to which it was published."""
 
 
 def sampled(name: str, tasks: int, **options: object) -> Prompts:
@@ -38,16 +38,16 @@ def errors(prompts: Prompts, predictions: np.ndarray) -> np.ndarray:
     ],
 )
 def test_batches_are_scikit_learn(ours: known.Baseline, theirs: object, first: int) -> None:
-    """Every task and every number of examples, fewer and more than there are inputs."""
+    """For every task and every number of examples, both fewer and more than inputs."""
     prompts = sampled("noisy-linear", 5, inputs=4, examples=9)
     points, values = prompts.context[..., :-1].numpy(), prompts.context[..., -1].numpy()
-    found = ours(prompts)
-    assert (found[:, 0] == 0).all()
+    predictions = ours(prompts)
+    assert (predictions[:, 0] == 0).all()
     for task in range(5):
         for i in range(first, 10):
             model = theirs(i).fit(points[task, :i], values[task, :i])  # type: ignore[operator]
             wanted = model.predict(prompts.query[task : task + 1, :-1].numpy())[0]
-            assert abs(found[task, i] - wanted) <= 1e-8 * max(1, abs(wanted))
+            assert abs(predictions[task, i] - wanted) <= 1e-8 * max(1, abs(wanted))
 
 
 def test_the_published_curve() -> None:
@@ -58,11 +58,11 @@ def test_the_published_curve() -> None:
     exact = errors(few, baselines.pop("least-squares")(few)) / 20
     assert exact[:, 20:].max() <= 1e-12
     assert exact[:, 19].mean() > 0.01
-    found = {name: errors(prompts, baselines[name](prompts))[:, 40] / 20 for name in PUBLISHED}
+    measured = {name: errors(prompts, baselines[name](prompts))[:, 40] / 20 for name in PUBLISHED}
     for name, (published, within) in PUBLISHED.items():
-        error = found[name].std() / math.sqrt(len(found[name]))
+        error = measured[name].std() / math.sqrt(len(measured[name]))
         assert error < 0.02
-        assert abs(found[name].mean() - published) <= SIGMAS * error + within
+        assert abs(measured[name].mean() - published) <= SIGMAS * error + within
 
 
 def _of(name: str, **options: object) -> dict[str, known.Baseline]:
@@ -71,7 +71,7 @@ def _of(name: str, **options: object) -> dict[str, known.Baseline]:
 
 
 def test_ridge_is_best_under_noise() -> None:
-    """With `λ = σ²` neither another penalty nor none has a smaller error; a paired difference, where its mean exists."""
+    """With `λ = σ²` the error is smaller than with another penalty or none, by paired differences."""
     prompts = sampled("noisy-linear", 4000, inputs=5, examples=12, noise=1.0)
     best = errors(prompts, _of("noisy-linear", noise=1.0)["ridge"](prompts))
     for other in (known.ridge(0.1), known.ridge(10.0), known.least_squares):
@@ -81,7 +81,7 @@ def test_ridge_is_best_under_noise() -> None:
 
 @pytest.mark.parametrize(("name", "first"), [("sparse-linear", "lasso"), ("decision-tree", "tree")])
 def test_the_first_baseline_knows_its_class(name: str, first: str) -> None:
-    """With fewer examples than inputs, or many for a tree, it beats all that know nothing of it."""
+    """With fewer examples than inputs, or many for a tree, the first baseline has the smallest error."""
     options = {"examples": 14} if name == "sparse-linear" else {"examples": 100, "inputs": 3, "depth": 2}
     prompts = sampled(name, 40, **options)
     last = {each: errors(prompts, fit(prompts))[:, -1] for each, fit in _of(name, **_known(name, options)).items()}
@@ -98,56 +98,56 @@ def _known(name: str, options: dict[str, object]) -> dict[str, object]:
 def test_a_network_fits_a_network() -> None:
     """Trained on each prefix it is better than averaging, and finite from the first example on."""
     prompts = sampled("relu-network", 6, inputs=2, examples=24)
-    found = known.network(10)(prompts)
-    assert np.isfinite(found).all()
-    assert errors(prompts, found)[:, -1].mean() < errors(prompts, known.averaging(prompts))[:, -1].mean()
+    predictions = known.network(10)(prompts)
+    assert np.isfinite(predictions).all()
+    assert errors(prompts, predictions)[:, -1].mean() < errors(prompts, known.averaging(prompts))[:, -1].mean()
 
 
 @pytest.mark.parametrize("interleaved", [True, False])
 def test_looking_up_is_exact_once_the_value_has_come(interleaved: bool) -> None:
-    """0 before its pair is complete, the target after."""
+    """0 before the pair is complete, the target afterwards."""
     config = RecallConfig(inputs=5, examples=6, keys=9, queries=2, interleaved=interleaved)
     spec = registry().task("associative-recall")
     prompts = spec.sample(config, 20, 0)
-    found = spec.baselines(config)["lookup"](prompts)
+    predictions = spec.baselines(config)["lookup"](prompts)
     target = prompts.target.numpy()[:, None]
-    assert found.shape == (20, prompts.context.shape[1] + 1)
-    assert ((found == 0) | (found == target)).all()
-    assert (found[:, -1:] == target).all()
-    assert (found[:, : 2 if interleaved else 1][:, :1] == 0).all()
-    there = (found == target).argmax(-1)
+    assert predictions.shape == (20, prompts.context.shape[1] + 1)
+    assert ((predictions == 0) | (predictions == target)).all()
+    assert (predictions[:, -1:] == target).all()
+    assert (predictions[:, : 2 if interleaved else 1][:, :1] == 0).all()
+    there = (predictions == target).argmax(-1)
     values = prompts.context[..., -1].numpy()
     assert all(values[task, there[task] - 1] == target[task, 0] for task in range(20))
 
 
 def test_the_runs_own_least_squares_is_this_one() -> None:
-    """The figures' losses are half the squares of the same predictions."""
+    """The losses in the figures are half the squared errors of the same predictions."""
     prompts = sampled("linear", 7, inputs=3, examples=5)
     ours = half_squares(known.least_squares(prompts), prompts.target.numpy()[:, None])
     np.testing.assert_allclose(ours, least_squares_losses(prompts), rtol=1e-9, atol=1e-12)
 
 
 def test_every_class_has_baselines_for_every_prefix() -> None:
-    """`(tasks, n + 1)`, finite, nothing for nothing."""
+    """`(tasks, n + 1)`, finite, and 0 without examples."""
     for spec in registry().tasks.values():
         config = spec.config(examples=4)
         prompts = spec.sample(config, 2, 0)
         for baseline in spec.baselines(config).values():
-            found = baseline(prompts)
-            assert found.shape == (2, prompts.context.shape[1] + 1)
-            assert np.isfinite(found).all()
-            assert (found[:, 0] == 0).all()
+            predictions = baseline(prompts)
+            assert predictions.shape == (2, prompts.context.shape[1] + 1)
+            assert np.isfinite(predictions).all()
+            assert (predictions[:, 0] == 0).all()
 
 
 def test_three_neighbours_are_three() -> None:
-    """In every class that has them."""
+    """In every class that has this baseline."""
     prompts = sampled("linear", 9, inputs=3, examples=7)
     for name, spec in registry().tasks.items():
         if name != "associative-recall":
-            found = spec.baselines(spec.config())["3-nearest-neighbours"](prompts)
-            np.testing.assert_array_equal(found, known.neighbours(3)(prompts))
+            predictions = spec.baselines(spec.config())["3-nearest-neighbours"](prompts)
+            np.testing.assert_array_equal(predictions, known.neighbours(3)(prompts))
 
 
 def test_configurations_are_those_of_the_page() -> None:
-    """Defaults that docs/tasks.md names."""
+    """The defaults given in docs/tasks.md."""
     assert (TaskConfig().inputs, TaskConfig().examples, NoisyLinearConfig().noise) == (5, 32, 0.5)

@@ -1,4 +1,4 @@
-"""The bundled task classes: what is drawn, and that the same seed draws the same."""
+"""The bundled task classes: the distributions of their prompts, and reproducibility by seeds."""
 
 import math
 
@@ -28,7 +28,7 @@ NAMES = (
     "sparse-linear",
 )
 SIGMAS = 5.0
-"""Standard errors that a mean of many draws may be off by."""
+"""Allowed error of a mean of many draws, in standard errors."""
 
 
 def drawn(name: str, tasks: int = 3000, seed: int = 0, **options: object) -> Prompts:
@@ -37,7 +37,7 @@ def drawn(name: str, tasks: int = 3000, seed: int = 0, **options: object) -> Pro
 
 
 def test_the_bundled_classes() -> None:
-    """All are registered, and an unknown one lists them."""
+    """All are registered, and the error for an unknown name lists them."""
     assert tuple(registry().tasks) == NAMES
     with pytest.raises(ArgumentError, match=r"task: got 'linaer', needs one of .*; did you mean 'linear'\?"):
         registry().task("linaer")
@@ -45,7 +45,7 @@ def test_the_bundled_classes() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_prompts_have_their_form_and_their_seed(name: str) -> None:
-    """Float64 on the CPU, the query's last entry 0, another seed another prompt."""
+    """Float64 on the CPU, the last entry of the query 0, and different prompts for different seeds."""
     spec = registry().task(name)
     config = spec.config()
     one, again, other = (spec.sample(config, 6, seed) for seed in (1, 1, 2))
@@ -71,14 +71,14 @@ def test_prompts_have_their_form_and_their_seed(name: str) -> None:
     ],
 )
 def test_targets_have_the_classes_variance(name: str, options: dict[str, object], variance: float) -> None:
-    """`E f(x)²`, over tasks and points, within standard errors of its own."""
+    """`E f(x)²`, over tasks and points, within a few standard errors."""
     squares = drawn(name, **options).target.square()
     error = squares.std() / math.sqrt(len(squares))
     assert abs(squares.mean() - variance) <= SIGMAS * error
 
 
 def test_noise_is_on_the_labels_alone() -> None:
-    """Labels less the function's values, which least squares finds from many examples, have variance σ²."""
+    """Labels minus the values of the function, which least squares recovers from many examples, have variance σ²."""
     prompts = drawn("noisy-linear", tasks=200, inputs=3, examples=60, noise=0.7)
     points, labels = prompts.context[..., :-1], prompts.context[..., -1:]
     fit = torch.linalg.lstsq(points, labels).solution
@@ -90,18 +90,18 @@ def test_noise_is_on_the_labels_alone() -> None:
 
 
 def test_sparse_weights() -> None:
-    """Exactly so many are not 0, and all places occur."""
+    """Exactly `nonzero` weights are not 0, and every component occurs."""
     prompts = drawn("sparse-linear", tasks=400, inputs=6, nonzero=2, examples=12)
     weights = torch.linalg.lstsq(prompts.context[..., :-1], prompts.context[..., -1:]).solution[..., 0]
-    there = weights.abs() > 1e-9
-    assert (there.sum(-1) == 2).all()
-    assert (there.sum(0) > 400 / 6).all()
+    nonzero = weights.abs() > 1e-9
+    assert (nonzero.sum(-1) == 2).all()
+    assert (nonzero.sum(0) > 400 / 6).all()
     with pytest.raises(ArgumentError, match="nonzero=9, needs at most 6"):
         drawn("sparse-linear", inputs=6, nonzero=9)
 
 
 def test_trees_look_at_signs_only() -> None:
-    """Points of the same signs have one value, and a tree has at most `2^depth` of them."""
+    """Points with the same signs have the same value, and a tree has at most `2^depth` values."""
     generator = torch.Generator().manual_seed(0)
     value = decision_tree(DecisionTreeConfig(inputs=4, depth=2), 20, generator)
     points = normal(generator, 20, 300, 4)
@@ -111,18 +111,18 @@ def test_trees_look_at_signs_only() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_a_share_of_labels_is_false(share: float) -> None:
-    """Labels that the true weights, known from the uncorrupted draw of the same seed, do not give."""
-    clean, spoilt = (drawn("corrupted", tasks=400, inputs=3, examples=20, share=each) for each in (0.0, share))
-    assert torch.equal(clean.target, spoilt.target)
-    assert torch.equal(clean.context[..., :-1], spoilt.context[..., :-1])
+    """The expected share of labels differs from those of the uncorrupted draw with the same seed."""
+    clean, corrupted = (drawn("corrupted", tasks=400, inputs=3, examples=20, share=each) for each in (0.0, share))
+    assert torch.equal(clean.target, corrupted.target)
+    assert torch.equal(clean.context[..., :-1], corrupted.context[..., :-1])
     fit = torch.linalg.lstsq(clean.context[..., :-1], clean.context[..., -1:]).solution
     assert ((clean.query[:, None, :-1] @ fit)[:, 0, 0] - clean.target).abs().max() <= 1e-9
-    false = (clean.context[..., -1] != spoilt.context[..., -1]).double().mean()
+    false = (clean.context[..., -1] != corrupted.context[..., -1]).double().mean()
     assert abs(false - share) <= SIGMAS * math.sqrt(share * (1 - share) / 8000)
 
 
 def test_recall_asks_for_keys_of_the_prompt() -> None:
-    """The query is one of the keys, its target that key's value, and a group shares a context."""
+    """The query is one of the keys, the target is the value of that key, and a group shares a context."""
     config = RecallConfig(inputs=6, examples=5, keys=20, queries=3)
     for interleaved in (True, False):
         prompts = registry().task("associative-recall").sample(attrs.evolve(config, interleaved=interleaved), 9, 0)
@@ -151,7 +151,7 @@ def test_recall_asks_for_keys_of_the_prompt() -> None:
     ],
 )
 def test_wrong_settings(make: object, message: str) -> None:
-    """Each names what was got and what is needed."""
+    """Each message names the value and what is needed."""
     with pytest.raises(ArgumentError, match=message):
         make()  # type: ignore[operator]
 

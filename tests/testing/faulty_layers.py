@@ -1,19 +1,20 @@
-"""Layers that each break one clause of the contract, beside the honest layer that they are made from."""
+"""Layers that each violate one property of the contract, and the correct layer from which they are derived."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
 import torch
 from torch import Tensor, nn
 
-from ctxblocks import ContextualLayer, LayerSpec, Traits, hookimpl
+from ctxblocks import ContextualLayer, LayerSpec, Traits, hookimpl, registry
 
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """Of every layer here."""
+    """The configuration of every layer here."""
 
     width: int
 
@@ -26,7 +27,7 @@ class MutableConfig:
 
 
 class Honest(ContextualLayer):
-    """`A(C, x) = O tanh(x + V c_n + V c_{n−1} / 2 + … )`: the newer a token, the more it counts."""
+    """`A(C, x) = O tanh(x + V c_n + V c_{n−1} / 2 + … )`: later tokens have larger weights."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.width)
@@ -208,7 +209,7 @@ class Windowed(Honest):
 
 
 class Cross(Honest):
-    """The same on tokens wider than the query by 2."""
+    """The correct layer with tokens of a width larger by 2 than the query's."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -222,17 +223,17 @@ class CrossSequence(Cross):
 
 
 def spec(build: Callable[[Any], Any] = Honest, **changes: Any) -> LayerSpec:
-    """The specification `fault` of a layer, with these changes; of the honest layer by default."""
+    """A specification with the name `fault` and these changes; by default of the correct layer."""
     return LayerSpec(**{"name": "fault", "summary": "a layer", "config": Config, "build": build, **changes})
 
 
 def claiming(**claims: Any) -> Callable[[Any], Traits]:
-    """A function of traits that makes these claims, whatever the configuration."""
+    """A function that returns these claims for every configuration."""
     return lambda config: Traits(**claims)
 
 
 class Plugin:
-    """A plugin object of one layer."""
+    """A plugin that provides one layer."""
 
     def __init__(self, layer: LayerSpec) -> None:
         self.layer = layer
@@ -240,3 +241,14 @@ class Plugin:
     @hookimpl
     def ctxblocks_layers(self) -> list[LayerSpec]:
         return [self.layer]
+
+
+@contextmanager
+def registered(layer: LayerSpec) -> Iterator[LayerSpec]:
+    """The registry contains this layer within the context."""
+    plugin = Plugin(layer)
+    registry().register(plugin)
+    try:
+        yield layer
+    finally:
+        registry().unregister(plugin)

@@ -1,4 +1,4 @@
-"""Layers that compute what the honest layer does, each with a `state_size` that breaks one clause."""
+"""Layers that compute the same function as the correct layer, each with a wrong `state_size`."""
 
 import torch
 from testing.faulty_layers import Honest

@@ -1,13 +1,12 @@
-"""The conformance suite itself: each fault is caught by the property meant for it, and an honest layer by none."""
+"""Tests of the suite: each fault fails the property meant for it, and correct layers pass every property."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from hypothesis import Phase, settings
 from testing import faulty_layers as layers
 from testing import faulty_states as states
 
-from ctxblocks import LayerSpec, registry
+from ctxblocks import LayerSpec
 from ctxblocks.testing import claims as _claims
 from ctxblocks.testing import contract as _contract
 from ctxblocks.testing import contract_fast as _contract_fast
@@ -17,22 +16,24 @@ from ctxblocks.testing import suite
 from ctxblocks.testing import theorem as _theorem
 from ctxblocks.testing.cases import Conformance
 
+pytestmark = pytest.mark.usefixtures("first_failure")
+
 GROUPS = (_contract, _contract_fast, _contract_state, _claims, _registry_group)
 PROPERTIES: dict[str, Callable[[Conformance], None]] = {
-    name.removeprefix("test_"): found
+    name.removeprefix("test_"): test
     for group in GROUPS
-    for name, found in vars(group).items()
+    for name, test in vars(group).items()
     if name.startswith("test_")
 }
 HONEST = layers.spec(traits=layers.claiming(positional=True))
 CROSS = layers.spec(layers.Cross, traits=layers.claiming(positional=True))
-TWINS = {  # honest layers that make the other claims
+TWINS = {  # correct layers that make the other claims
     "permutation_invariant": layers.spec(layers.Orderless, traits=layers.claiming(permutation_invariant=True)),
     "additive": layers.spec(layers.Additive, traits=layers.claiming(additive=True)),
     "windowed": layers.spec(layers.Windowed, traits=layers.claiming(windowed=2)),
 }
 
-FAULTS: dict[str, tuple[LayerSpec, str]] = {  # fault: layer, the property meant for it
+FAULTS: dict[str, tuple[LayerSpec, str]] = {  # by fault: a layer, and the property that has to fail
     "ignores the context": (layers.spec(layers.IgnoresContext), "sees_context"),
     "mixes batch elements": (layers.spec(layers.MixesBatch), "batch_elements"),
     "remembers earlier calls": (layers.spec(layers.Remembers), "no_memory"),
@@ -79,31 +80,16 @@ FAULTS: dict[str, tuple[LayerSpec, str]] = {  # fault: layer, the property meant
 }
 
 
-@pytest.fixture(autouse=True)
-def _first_failure() -> Iterator[None]:
-    """Draw the same examples every time, and do not shrink what fails."""
-    before = settings.get_current_profile_name()
-    phases = [Phase.generate]
-    settings.register_profile("faults", phases=phases, database=None, derandomize=True, report_multiple_bugs=False)
-    settings.load_profile("faults")
-    yield
-    settings.load_profile(before)
-
-
 def run(name: str, spec: LayerSpec, examples: int = 50) -> None:
-    """Run one property on one layer, registered for as long."""
+    """Run one property on one layer, which is registered meanwhile."""
     test, conformance = PROPERTIES[name], Conformance(spec=spec, max_examples=examples)
     for marker in getattr(test, "pytestmark", []):
         claiming = conformance.claiming(marker.args[0])
         if claiming is None:
             pytest.skip(f"not applicable: the layer does not claim {marker.args[0]}")
         conformance = claiming
-    plugin = layers.Plugin(spec)
-    registry().register(plugin)
-    try:
+    with layers.registered(spec):
         test(conformance)
-    finally:
-        registry().unregister(plugin)
 
 
 @pytest.mark.parametrize(("spec", "name"), FAULTS.values(), ids=FAULTS)
@@ -116,22 +102,22 @@ def test_fault(spec: LayerSpec, name: str) -> None:
 
 @pytest.mark.parametrize("name", PROPERTIES)
 def test_honest(name: str) -> None:
-    """No property fails on the honest layer."""
+    """No property fails on a correct layer."""
     run(name, TWINS.get(name, HONEST))
 
 
 @pytest.mark.parametrize("name", sorted(PROPERTIES.keys() - TWINS.keys()))
 def test_honest_cross_attention(name: str) -> None:
-    """No property fails on an honest layer whose tokens have another width than its queries."""
+    """No property fails on a correct layer whose tokens and queries differ in width."""
     run(name, CROSS, examples=10)
 
 
 def test_every_property_has_a_fault() -> None:
-    """Each property of the groups here is meant for some fault."""
+    """Each property of these groups has a fault that it detects."""
     assert {name for _, name in FAULTS.values()} == PROPERTIES.keys()
 
 
 def test_all_groups_are_in_the_suite() -> None:
-    """A star import brings every test of every group, and no two groups share a name."""
+    """A star import gives every test of every group, and no two groups share a name."""
     names = [name for group in (*GROUPS, _theorem) for name in vars(group) if name.startswith("test_")]
     assert sorted(names) == sorted(suite.__all__)

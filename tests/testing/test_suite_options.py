@@ -1,4 +1,4 @@
-"""The options of the conformance suite, as a plugin author meets them on the command line."""
+"""The options of the conformance suite on the command line."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ registry().register(layers.Plugin(spec), name="from-conftest")
 
 @pytest.fixture(autouse=True)
 def _registry_as_before() -> Iterator[None]:
-    """Take out what a conftest put into the registry of this process."""
+    """Remove the layers that a conftest registered in this process."""
     before = set(registry().plugins)
     yield
     for name in set(registry().plugins) - before:
@@ -40,7 +40,7 @@ def conftest(pytester: pytest.Pytester, layer: str) -> None:
 
 
 def test_layer_from_conftest(pytester: pytest.Pytester) -> None:
-    """A layer that a conftest registers is tested in all groups, and an honest one passes."""
+    """A layer that a conftest registers is tested in all groups, and a correct layer passes."""
     conftest(pytester, "Honest")
     result = pytester.runpytest_inprocess("--ctx-layer", "fault", "--ctx-max-examples", "2", "-p", "no:cacheprovider")
     outcomes = result.parseoutcomes()
@@ -50,7 +50,7 @@ def test_layer_from_conftest(pytester: pytest.Pytester) -> None:
 
 
 def test_fault_end_to_end(pytester: pytest.Pytester) -> None:
-    """A fault fails the run, by the property meant for it, and the report names layer, configuration, dtype and seed."""
+    """A fault fails the property meant for it, and the report names layer, configuration, dtype and seed."""
     conftest(pytester, "DropsOut")
     result = pytester.runpytest_inprocess("--ctx-layer", "fault", "--ctx-max-examples", "5", "-k", "modes or widths")
     result.assert_outcomes(failed=1, passed=1)
@@ -59,15 +59,15 @@ def test_fault_end_to_end(pytester: pytest.Pytester) -> None:
 
 
 def test_claims_not_made_are_reported(pytester: pytest.Pytester) -> None:
-    """A claim that no layer asked for makes is a skip that says so."""
+    """A claim that no requested layer makes is skipped with a reason."""
     conftest(pytester, "Honest")
     result = pytester.runpytest_inprocess("--ctx-layer", "fault", "-k", "test_additive", "-rs")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*not applicable: no layer asked for claims additive (fault)*"])
+    result.stdout.fnmatch_lines(["*not applicable: no requested layer claims additive (fault)*"])
 
 
 def test_half_precision_only_is_reported(pytester: pytest.Pytester) -> None:
-    """A negative control is not applicable to half precision alone, and says so."""
+    """A negative control is skipped with a reason if only half precision is requested."""
     pytester.makepyfile(test_star=STAR)
     result = pytester.runpytest_inprocess("--ctx-layer=rnn", "--ctx-dtype=bfloat16", "-k", "test_sees_context", "-rs")
     result.assert_outcomes(skipped=1)
@@ -75,7 +75,7 @@ def test_half_precision_only_is_reported(pytester: pytest.Pytester) -> None:
 
 
 def test_unknown_layer(pytester: pytest.Pytester) -> None:
-    """An unknown layer is a usage error that lists those known."""
+    """An unknown layer is a usage error that lists the known layers."""
     pytester.makepyfile(test_star=STAR)
     result = pytester.runpytest_inprocess("--ctx-layer", "self-atention")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -84,7 +84,7 @@ def test_unknown_layer(pytester: pytest.Pytester) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="not applicable: this machine has a GPU")
 def test_cuda_without_gpu(pytester: pytest.Pytester) -> None:
-    """Asking for CUDA where there is no GPU is a usage error."""
+    """Requesting CUDA without a GPU is a usage error."""
     pytester.makepyfile(test_star=STAR)
     result = pytester.runpytest_inprocess("--ctx-device", "cuda")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -93,13 +93,13 @@ def test_cuda_without_gpu(pytester: pytest.Pytester) -> None:
 
 @pytest.mark.parametrize("option", ["--ctx-dtype=float8", "--ctx-device=tpu", "--ctx-max-examples=0"])
 def test_wrong_values(pytester: pytest.Pytester, option: str) -> None:
-    """Other dtypes, devices and numbers of examples are usage errors."""
+    """Unknown dtypes and devices, and numbers of examples below 1, are usage errors."""
     pytester.makepyfile(test_star=STAR)
     assert pytester.runpytest_inprocess(option).ret == pytest.ExitCode.USAGE_ERROR
 
 
 def test_layers_are_repeatable(pytester: pytest.Pytester) -> None:
-    """Each layer named is tested, and no other; without names all registered ones are."""
+    """The named layers are tested and no others; without names all registered layers are."""
     pytester.makepyfile(test_star=STAR)
     result = pytester.runpytest_inprocess(
         "--ctx-layer=rnn", "--ctx-layer=gru", "-k", "test_widths", "--collect-only", "-q"
@@ -110,7 +110,7 @@ def test_layers_are_repeatable(pytester: pytest.Pytester) -> None:
 
 
 def test_examples_and_dtypes(pytester: pytest.Pytester) -> None:
-    """A property of the author's own sees as many examples, of the dtypes and on the device, as asked for."""
+    """A test outside the suite gets the requested number of cases, in the requested dtypes."""
     pytester.makepyfile("""
         import torch
 
@@ -125,7 +125,7 @@ def test_examples_and_dtypes(pytester: pytest.Pytester) -> None:
 
 
 def test_other_fixture_of_that_name(pytester: pytest.Pytester) -> None:
-    """A project's own fixture named `conformance` is left alone."""
+    """A project may have its own fixture named `conformance`."""
     pytester.makepyfile("""
         import pytest
 
@@ -140,7 +140,7 @@ def test_other_fixture_of_that_name(pytester: pytest.Pytester) -> None:
 
 
 def test_from_any_directory(pytester: pytest.Pytester) -> None:
-    """`--pyargs ctxblocks.testing.suite` finds the suite from anywhere."""
+    """`--pyargs ctxblocks.testing.suite` works in any directory."""
     options = ("--ctx-layer=rnn", "--ctx-max-examples=1", "-k", "test_widths")
     result = pytester.runpytest_subprocess("--pyargs", "ctxblocks.testing.suite", *options)
     result.assert_outcomes(passed=1)
@@ -149,19 +149,19 @@ def test_from_any_directory(pytester: pytest.Pytester) -> None:
 def test_plugin_is_thin() -> None:
     """Importing the pytest plugin loads neither torch nor ctxblocks."""
     code = "import sys, pytest_ctxblocks; print(sorted({'torch', 'hypothesis', 'ctxblocks'} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_page_lists_every_property() -> None:
-    """The page on the suite lists each property in the words of its docstring, and no other."""
+    """The page on the suite lists every property with its docstring, and nothing else."""
     page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `(\w+)` \| (.*) \|$", page.partition("## Properties")[2], re.MULTILINE))
     assert listed == {(name.removeprefix("test_"), sentence(name)) for name in suite.__all__}
 
 
 def sentence(name: str) -> str:
-    """The first paragraph of a test's docstring, or of its property's."""
+    """The first paragraph of the docstring of a test, or of its property."""
     test = getattr(suite, name)
     text = test.__doc__ or getattr(sys.modules[test.__module__], name.removeprefix("test_")).__doc__
     return " ".join(text.partition("\n\n")[0].split())

@@ -1,10 +1,9 @@
-"""The theorem group and `verify` themselves: each fault planted in the software is caught, and right code is not."""
+"""Planted faults of the package fail the theorem group and `verify`; the correct code does not."""
 
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from hypothesis import Phase, settings
 from testing import faulty_layers as layers
 from torch import Tensor
 
@@ -17,7 +16,6 @@ from ctxblocks import (
     MixtureOfExperts,
     Read,
     ResidualBlock,
-    registry,
 )
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.networks import LastLayerUpdate
@@ -25,23 +23,14 @@ from ctxblocks.exactness.verify import VerifyRow, verify
 from ctxblocks.testing import theorem
 from ctxblocks.testing.cases import Conformance
 
+pytestmark = pytest.mark.usefixtures("first_failure")
+
 DTYPES = (torch.float64, torch.float32)
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
-@pytest.fixture(autouse=True)
-def _first_failure() -> Iterator[None]:
-    """Draw the same examples every time, and do not shrink what fails."""
-    before = settings.get_current_profile_name()
-    phases = [Phase.generate]
-    settings.register_profile("planted", phases=phases, database=None, derandomize=True, report_multiple_bugs=False)
-    settings.load_profile("planted")
-    yield
-    settings.load_profile(before)
-
-
 def gate_but_not_up(patch: pytest.MonkeyPatch) -> None:
-    """Of a gated network's two readers, one takes the operator."""
+    """Only one of the two readers of a gated network takes the operator."""
 
     def forward(
         self: GatedMLP, z: Tensor, operator: ContextOperator | None = None, last: LastLayerUpdate | None = None
@@ -67,7 +56,7 @@ def router_left_out(patch: pytest.MonkeyPatch) -> None:
 
 
 def complete_with(join: Callable[[ContextualBlock, Tensor, Tensor, Tensor], Tensor], norms: tuple[str, ...]) -> Plant:
-    """A `complete` that joins bypass, shift and network output in another way, in residual blocks of some norms."""
+    """A `complete` that combines bypass, shift and network output by `join`, in residual blocks with these norms."""
     right = ContextualBlock.complete
 
     def complete(self: ContextualBlock, read: Read, update: ImplicitUpdate | None = None) -> Tensor:
@@ -90,11 +79,11 @@ def length_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_operator(patch: pytest.MonkeyPatch) -> None:
-    """The readers take nothing at all."""
+    """The operator has no effect on the readers."""
     patch.setattr(ContextOperator, "apply", lambda self, z: z)
 
 
-FAULTS: dict[str, tuple[Plant, tuple[str, ...]]] = {  # the fault, and the blocks that show it
+FAULTS: dict[str, tuple[Plant, tuple[str, ...]]] = {  # by name: the fault, and blocks in which it has an effect
     "gate updated but not up": (gate_but_not_up, ("plain/gated", "skip/gated", "pre-norm/gated", "post-norm/gated")),
     "router left out": (router_left_out, ("plain/moe", "skip/moe", "sandwich/moe")),
     "shift left out": (
@@ -116,16 +105,13 @@ FAULTS: dict[str, tuple[Plant, tuple[str, ...]]] = {  # the fault, and the block
 
 @pytest.fixture
 def honest() -> Iterator[LayerSpec]:
-    """A layer that is right, registered for as long."""
-    spec = layers.spec()
-    plugin = layers.Plugin(spec)
-    registry().register(plugin)
-    yield spec
-    registry().unregister(plugin)
+    """A correct layer, registered during the test."""
+    with layers.registered(layers.spec()) as spec:
+        yield spec
 
 
 def rows(spec: LayerSpec, dtype: torch.dtype) -> dict[str, VerifyRow]:
-    """`verify` on the one layer and dtype, by block."""
+    """The rows of `verify` for this layer and dtype, by block."""
     return {row.block: row for row in verify([spec.name], device="cpu", dtypes=[dtype], examples=8)}
 
 
@@ -134,13 +120,13 @@ def rows(spec: LayerSpec, dtype: torch.dtype) -> dict[str, VerifyRow]:
 def test_verify_catches(
     plant: Plant, blocks: tuple[str, ...], dtype: torch.dtype, honest: LayerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each block that a fault touches exceeds its bound, by a wide margin."""
+    """Each block in which the fault has an effect exceeds its bound by more than a factor of 10."""
     plant(monkeypatch)
-    found = rows(honest, dtype)
+    results = rows(honest, dtype)
     for block in blocks:
-        print(f"{block}: {found[block].ratio:.3g}")
-    assert not any(found[block].ok for block in blocks)
-    assert min(found[block].ratio for block in blocks) > 10
+        print(f"{block}: {results[block].ratio:.3g}")
+    assert not any(results[block].ok for block in blocks)
+    assert min(results[block].ratio for block in blocks) > 10
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -148,7 +134,7 @@ def test_verify_catches(
 def test_the_property_catches(
     plant: Plant, dtype: torch.dtype, honest: LayerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The suite's identity fails on it too."""
+    """The identity of the suite fails too."""
     plant(monkeypatch)
     with pytest.raises(AssertionError, match="worst error"):
         theorem.test_transfer_is_exact(Conformance(spec=honest, dtypes=(dtype,), max_examples=200))
@@ -156,12 +142,12 @@ def test_the_property_catches(
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_right_code_keeps_its_bounds(dtype: torch.dtype, honest: LayerSpec) -> None:
-    """Without a fault no row comes near its bound."""
+    """Without a fault every row is within its bound."""
     assert all(row.ok and row.ratio < 1 for row in rows(honest, dtype).values())
 
 
 @pytest.mark.parametrize("name", theorem.__all__)
 @pytest.mark.parametrize("layer", [layers.Honest, layers.Cross], ids=["honest", "cross-attention"])
 def test_no_property_fails_on_right_code(name: str, layer: type) -> None:
-    """Every statement holds for a right layer, also where tokens have another width than queries."""
+    """Every statement holds for a correct layer, also if tokens and queries differ in width."""
     getattr(theorem, name)(Conformance(spec=layers.spec(layer), max_examples=20))

@@ -1,3 +1,3 @@
-"""The conformance suite on this distribution's layer; `pyproject.toml` names it."""
+"""The conformance suite for the layer `mean-pool`, which is selected in `pyproject.toml`."""
 
 from ctxblocks.testing.suite import *  # noqa: F403

@@ -7,107 +7,119 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctxblocks import ArgumentError
+from ctxblocks import ArgumentError, LinearWeights
 from ctxblocks_transformers.export.changes import (
-    Change,
-    add_bias,
-    bias_for_shift,
+    Update,
     changes_of_readers,
     one_token,
-    placed_sites,
     refuse_offsets,
     refuse_shared,
 )
 from ctxblocks_transformers.export.fold import folded
-from ctxblocks_transformers.updates.derive import shift_rows, shifted
-from ctxblocks_transformers.updates.difference import Difference, refuse_inert
-from ctxblocks_transformers.updates.model_update import ModelUpdate, inputs_of
-from ctxblocks_transformers.wiring.family import allowed
-from ctxblocks_transformers.wiring.reads import SiteView, outputs_of
-from ctxblocks_transformers.wiring.view import ModelView, Weights
+from ctxblocks_transformers.wiring.calling import inputs_of
+from ctxblocks_transformers.wiring.difference import Difference, allowed, refuse_inert
+from ctxblocks_transformers.wiring.sites import Site, outputs_of, shifted
 
 
-def merge(update: ModelUpdate, model: Any, place: str) -> Any:
+def merge(update: Update, model: Any, place: str) -> Any:
     """`ModelUpdate.merged`."""
     if place not in ("output-bias", "last-layer"):
         raise ArgumentError(f"place: got {place!r}, needs 'output-bias' or 'last-layer'")
     one_token(update, "merged")
-    refuse_offsets(update.view(model), update, "merged", biases=True)
+    refuse_offsets(update.placed(model), "merged", biases=True)
     merged = copy.deepcopy(model).eval()
-    view = update.view(merged)
+    placed = update.placed(merged)
     last = folded(update, merged, "merged") if place == "last-layer" else []
-    changes = [*changes_of_readers(view, update), *last]
-    biases = [] if last else [pair for pair in placed_sites(view, update) if pair[1].shift is not None]
-    refuse_shared(merged, _touched(view, changes, [site for site, _ in biases]), "merged")
+    changes = [*changes_of_readers(placed), *last]
+    shifts = [] if last else [_Shift.of(site, each.shift[0]) for site, each in placed if each.shift is not None]
+    changed = [pair for change in changes for pair in change.parameters()]
+    changed += [pair for shift in shifts for pair in shift.parameters()]
+    refuse_shared(merged, changed, "merged")
     for change in changes:
-        change.add()
-    for site, each in biases:
-        assert each.shift is not None
-        _place(site, each.shift)
+        change.rank_one.add()
+    for shift in shifts:
+        shift.add()
     merged.register_forward_pre_hook(Positions(update.positions), with_kwargs=True)
     with torch.no_grad():
         output = outputs_of(merged(**update.inputs(merged)))
-    refuse_unfaithful(update.difference(output), update, model, "merged")
+    refuse_unfaithful(update.difference(output), model, "merged")
     return merged
 
 
-def _touched(view: ModelView, changes: list[Change], sites: list[SiteView]) -> list[tuple[str, Tensor]]:
-    """Every parameter that a merge changes, by name."""
-    weights = [(change.block, change.weights) for change in changes]
-    weights += [(site.block, dense) for site in sites if (dense := bias_for_shift(site)) is not None]
-    found = [(block.parameter_name(each), each.parameter) for block, each in weights]
-    return found + [
-        (block.parameter_name(each, "bias"), bias) for block, each in weights if (bias := _bias(each)) is not None
-    ]
+@dataclasses.dataclass(frozen=True)
+class _Shift:
+    """The bias shift of one block.
 
+    Attributes:
+        site: the site of the update.
+        shift: `Δb' (d,)`.
+        path: of the dense layer whose bias takes the shift, "" where none is equivalent.
+        weights: that layer, None where there is none.
+    """
 
-def _bias(weights: Weights) -> Tensor | None:
-    return None if weights.bias is None else getattr(weights.module, weights.bias)
+    site: Site
+    shift: Tensor
+    path: str
+    weights: LinearWeights | None
 
+    @classmethod
+    def of(cls, site: Site, shift: Tensor) -> "_Shift":
+        """A shift, with the dense layer whose bias takes it, if there is one."""
+        path = site.bias_path
+        weights = site.block.weights(path)[path] if path else None
+        matrix = None if weights is None else getattr(weights.module, weights.name, None)
+        fits = weights is not None and isinstance(matrix, Tensor) and matrix.dim() == 2 and weights.takes_bias()
+        return cls(site, shift, path, weights if fits else None)
 
-def _place(site: SiteView, shift: Tensor) -> None:
-    """The shift as a bias, before the branch is scaled; where none is right, on a module's output."""
-    dense = bias_for_shift(site)
-    if dense is not None:
-        add_bias(dense, shift / site.block.scale)
-        return
-    module = shifted(site)
-    name = f"context_shift_{len(module._forward_hooks)}"
-    device = next(site.block.layer.parameters()).device
-    module.register_buffer(name, shift.to(device))
-    module.register_forward_hook(Shift(name))
+    def parameters(self) -> list[tuple[str, Tensor]]:
+        """The parameters of the layer whose bias takes the shift, by name."""
+        if self.weights is None:
+            return []
+        names = [self.weights.name] + ([] if self.weights.bias is None else [self.weights.bias])
+        return [(self.site.block.parameter_name(self.path, name), getattr(self.weights.module, name)) for name in names]
+
+    def add(self) -> None:
+        """Add the shift to a bias, divided by the branch's factor; where no bias is equivalent, to a module's output."""
+        if self.weights is not None:
+            self.weights.add_bias(self.shift / self.site.block.scale)
+            return
+        module = self.site.shift_module
+        name = f"context_shift_{len(module._forward_hooks)}"
+        device = next(self.site.block.layer.parameters()).device
+        module.register_buffer(name, self.shift.to(device))
+        module.register_forward_hook(Shift(name))
 
 
 @dataclasses.dataclass(frozen=True)
 class Shift:
-    """A forward hook that adds a buffer of the module to its output.
+    """A forward hook that adds a buffer of its module to the module's output.
 
     Attributes:
-        name: the buffer's.
+        name: the name of the buffer.
     """
 
     name: str
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """The output, shifted."""
+        """The output plus the buffer."""
         shift: Tensor = getattr(module, self.name)
         if isinstance(output, Tensor):
-            return shift_rows(output, shift)
-        return type(output)((shift_rows(output[0], shift), *output[1:]))
+            return shifted(output, shift)
+        return type(output)((shifted(output[0], shift), *output[1:]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Positions:
-    """A hook before the model that gives one token without a position the position that it had in the prompt.
+    """A forward pre-hook that gives a single token without a position its position in the prompt.
 
     Attributes:
-        positions: `(1,)`.
+        positions: `(1,)`, that position.
     """
 
     positions: Tensor
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The arguments, filled in; calls on more tokens, with positions or with a cache stay as they are."""
+        """The arguments with the position; calls on more tokens, with positions or with a cache are not changed."""
         ids = args[0] if args else kwargs.get("input_ids")
         given = {name: value for name, value in kwargs.items() if value is not None}
         if (
@@ -122,19 +134,19 @@ class Positions:
         return args, filled
 
 
-def refuse_unfaithful(found: Difference, update: ModelUpdate, model: Any, caller: str) -> None:
-    """Raise unless the query's output with the changed weights is that with the full context, up to the dtype's rounding.
+def refuse_unfaithful(difference: Difference, model: Any, caller: str) -> None:
+    """Raise unless the query's output with the changed weights is that with the full context, up to the dtype's round-off.
 
     Raises:
         InertUpdateError: it is the output without the update.
-        ArgumentError: it is some other.
+        ArgumentError: it is another output.
     """
-    refuse_inert(found)
-    limit = allowed(found, model.dtype)
-    if not found.full <= limit:
+    refuse_inert(difference)
+    limit = allowed(difference, model.dtype)
+    if not difference.full <= limit:
         raise ArgumentError(
-            f"{caller}: with the changed weights the query's output is {found.full:.3g} from that with the full context, which "
-            f"itself does {found.effect:.3g}, needs at most {limit:.3g}; the weights are not those that the update was made "
-            f"with, a block changes what its last dense layer puts out, or {model.dtype} does not hold it: "
+            f"{caller}: with the changed weights the query's output is {difference.full:.3g} from that with the full context, "
+            f"whose effect is {difference.effect:.3g}, needs at most {limit:.3g}; the weights are not those that the update was "
+            f"made with, a block changes what its last dense layer puts out, or {model.dtype} does not hold it: "
             f"use update.applied(model), site='out-proj' or a wider dtype"
         )

@@ -1,4 +1,4 @@
-"""An update as a LoRA adapter of rank one that PEFT loads; reported as written only after PEFT has loaded it and it held."""
+"""An update as a LoRA adapter of rank one, written only after PEFT has loaded it and its output was compared."""
 
 import copy
 import importlib
@@ -14,59 +14,63 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks import ArgumentError, CtxblocksError
-from ctxblocks_transformers.export.changes import Change, changes_of_readers, one_token, refuse_offsets, refuse_shared
+from ctxblocks_transformers.export.changes import (
+    Change,
+    Update,
+    changes_of_readers,
+    one_token,
+    refuse_offsets,
+    refuse_shared,
+)
 from ctxblocks_transformers.export.fold import folded
 from ctxblocks_transformers.export.merge import refuse_unfaithful
-from ctxblocks_transformers.updates.difference import Difference
-from ctxblocks_transformers.updates.model_update import ModelUpdate
-from ctxblocks_transformers.wiring.reads import outputs_of
-from ctxblocks_transformers.wiring.view import COLUMNS
+from ctxblocks_transformers.wiring.difference import Difference
+from ctxblocks_transformers.wiring.sites import outputs_of
 
 WEIGHTS = "adapter_model.safetensors"
 REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, AttributeError)
-"""What PEFT raises for a layer or a model that it cannot adapt."""
+"""Errors that PEFT raises for a layer or a model that it cannot adapt."""
 
 
-def export(update: ModelUpdate, folder: str | os.PathLike[str], model: Any) -> Difference:
+def export(update: Update, folder: str | os.PathLike[str], model: Any) -> Difference:
     """`ModelUpdate.to_peft`."""
     one_token(update, "to_peft")
     peft = _peft()
     target = _free(Path(folder))
-    view = update.view(model)
-    refuse_offsets(view, update, "to_peft", biases=False)
+    placed = update.placed(model)
+    refuse_offsets(placed, "to_peft", biases=False)
     with torch.no_grad():
-        changes = [*changes_of_readers(view, update), *folded(update, model, "to_peft")]
+        changes = [*changes_of_readers(placed), *folded(update, model, "to_peft")]
     refuse_shared(model, [(change.name, change.weights.parameter) for change in changes], "to_peft")
     aside = _aside(target)
     try:
         try:
             _write(peft, model, changes, aside)
-            found = _reloaded(peft, update, model, aside)
+            difference = _reloaded(peft, update, model, aside)
         except REFUSALS as error:
             raise ArgumentError(
                 f"to_peft: PEFT cannot adapt {type(model).__name__} ({type(error).__name__}: {error}); use update.save(path) "
                 f"and update.applied(model)"
             ) from error
-        refuse_unfaithful(found, update, model, "to_peft")
+        refuse_unfaithful(difference, model, "to_peft")
         if target.exists():
             target.rmdir()
         aside.rename(target)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    return found
+    return difference
 
 
 def _write(peft: Any, model: Any, changes: list[Change], folder: Path) -> None:
-    """PEFT's own layers around a copy of the model, filled in, so that names and layout are PEFT's."""
+    """Fill in the layers that PEFT puts around a copy of the model, so that names and layout are PEFT's."""
     wrapped = peft.get_peft_model(copy.deepcopy(model), _config(peft, model, changes))
     layers = _layers(wrapped)
     for change in changes:
         layer = layers.pop(change.name)
-        layer.lora_A["default"].weight.data = change.key.expand(*change.column.shape[:-1], -1).reshape(
-            -1, change.key.shape[-1]
-        )
-        layer.lora_B["default"].weight.data = change.column.reshape(-1, change.column.shape[-1]).mT.contiguous()
+        column, key = change.rank_one.column, change.rank_one.key
+        layer.lora_A["default"].weight.data = key.expand(*column.shape[:-1], -1).reshape(-1, key.shape[-1])
+        layer.lora_B["default"].weight.data = column.reshape(-1, column.shape[-1]).mT.contiguous()
     if layers:
         raise ValueError(f"it adapts {', '.join(sorted(layers))} too")
     tensors = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
@@ -78,9 +82,9 @@ def _write(peft: Any, model: Any, changes: list[Change], folder: Path) -> None:
 
 
 def _config(peft: Any, model: Any, changes: list[Change]) -> Any:
-    """Plain layers as `target_modules`; as soon as experts are among them, everything as `target_parameters`.
+    """Plain layers as `target_modules`; if there are experts among them, everything as `target_parameters`.
 
-    PEFT takes modules of a mixture that are named like an old layout's experts for those, and drops shared experts.
+    PEFT mistakes modules of a mixture with the names of an older layout for its experts, and drops shared experts.
     """
     names = [change.name for change in changes]
     plain = all(isinstance(change.weights.module, nn.Linear) or _conv1d(change) for change in changes)
@@ -98,11 +102,11 @@ def _config(peft: Any, model: Any, changes: list[Change]) -> Any:
 
 
 def _conv1d(change: Change) -> bool:
-    return change.weights.layout == COLUMNS and change.weights.parameter.dim() == 2
+    return change.weights.transposed and change.weights.parameter.dim() == 2
 
 
 def _shortest(wanted: list[str], every: Iterable[str]) -> list[str]:
-    """Endings of names that only those wanted have, as short as that is possible; else the names themselves."""
+    """The shortest endings of the wanted names that no other name has; the names themselves if there are none."""
     every = list(every)
     for length in (1, 2, 3, 4):
         endings = sorted({".".join(name.split(".")[-length:]) for name in wanted})
@@ -113,15 +117,15 @@ def _shortest(wanted: list[str], every: Iterable[str]) -> list[str]:
 
 def _layers(wrapped: Any) -> dict[str, Any]:
     """PEFT's layers by the name of the parameter that each adapts."""
-    found = {}
+    layers = {}
     for path, module in wrapped.base_model.model.named_modules():
         if hasattr(module, "lora_A"):
             parameter = getattr(module, "parameter_name", "weight")
-            found[f"{path.replace('.base_layer', '')}.{parameter}"] = module
-    return found
+            layers[f"{path.replace('.base_layer', '')}.{parameter}"] = module
+    return layers
 
 
-def _reloaded(peft: Any, update: ModelUpdate, model: Any, folder: Path) -> Difference:
+def _reloaded(peft: Any, update: Update, model: Any, folder: Path) -> Difference:
     """The query's output of another copy of the model with the adapter loaded from its folder."""
     loaded = peft.PeftModel.from_pretrained(copy.deepcopy(model), str(folder)).eval()
     with torch.no_grad():
@@ -141,16 +145,16 @@ def _peft() -> Any:
 def _free(folder: Path) -> Path:
     """A folder that is new or empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArgumentError(f"folder: got {str(folder)!r}, which holds files, needs a new or an empty folder")
+        raise ArgumentError(f"folder: got {str(folder)!r}, which contains files, needs a new or an empty folder")
     return folder
 
 
 def _aside(folder: Path) -> Path:
-    """A folder beside it, for what is not yet known to hold."""
+    """A temporary folder in the same place, for an adapter that has not been compared yet."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
-        raise ArgumentError(f"folder: got {str(folder)!r}, needs one that can be made ({error.strerror})") from error
+        raise ArgumentError(f"folder: got {str(folder)!r}, needs one that can be created ({error.strerror})") from error
     aside.chmod(0o755)
     return aside

@@ -1,4 +1,4 @@
-"""Updates in files: one safetensors file with everything that `ModelUpdate` holds, written whole or not at all."""
+"""Updates in files: one safetensors file with all fields of a `ModelUpdate`, written completely or not at all."""
 
 import hashlib
 import json
@@ -16,17 +16,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ctxblocks import ArgumentError, ContextOperator, FamilySpec, ImplicitUpdate
-from ctxblocks_transformers.updates.model_update import ModelUpdate
 
 FORMAT, VERSION = "ctxblocks-model-update", 1
 WHOLE = ("input_ids", "positions", "full", "plain", "found")
-"""The tensors that are not a block's."""
+"""The tensors that belong to the whole model."""
 
 
-def save(update: ModelUpdate, path: str | os.PathLike[str]) -> None:
-    """`ModelUpdate.save`."""
-    tensors = {name: getattr(update, name) for name in WHOLE}
-    for index, each in enumerate(update.updates):
+def save(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
+    """`ModelUpdate.save`, of the fields of an update."""
+    tensors = {name: fields[name] for name in WHOLE}
+    for index, each in enumerate(fields["updates"]):
         if each is not None:
             op = each.operator
             parts = {"direction": op.direction, "key": op.key, "offset": op.offset, "shift": each.shift}
@@ -35,27 +34,27 @@ def save(update: ModelUpdate, path: str | os.PathLike[str]) -> None:
     about = {
         "format": FORMAT,
         "version": str(VERSION),
-        "model": update.model_name,
-        "model_type": update.model_type,
-        "dtype": str(update.dtype).removeprefix("torch."),
+        "model": fields["model_name"],
+        "model_type": fields["model_type"],
+        "dtype": str(fields["dtype"]).removeprefix("torch."),
         "tokens": hashlib.sha256(_bytes(tensors["input_ids"])).hexdigest(),
-        "query": str(update.query),
-        "sites": json.dumps(update.sites),
-        "family": json.dumps(attrs.asdict(update.family)),
+        "query": str(fields["query"]),
+        "sites": json.dumps(fields["sites"]),
+        "family": json.dumps(attrs.asdict(fields["family"])),
     }
     about["checksum"] = _checksum(tensors, about)
     _write(Path(path), safetensors.torch.save(tensors, about))
 
 
-def load(path: str | os.PathLike[str]) -> ModelUpdate:
-    """`ModelUpdate.load`."""
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """`ModelUpdate.load`: the fields of an update."""
     needs = "needs one that ModelUpdate.save wrote"
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ArgumentError(f"load: {str(path)!r} is damaged or no safetensors file ({error}), {needs}") from error
+        raise ArgumentError(f"load: {str(path)!r} is damaged or not a safetensors file ({error}), {needs}") from error
     if about.get("format") != FORMAT:
         raise ArgumentError(f"load: {str(path)!r} is a safetensors file of something else, {needs}")
     if about.get("version") != str(VERSION):
@@ -64,13 +63,13 @@ def load(path: str | os.PathLike[str]) -> ModelUpdate:
             f"that wrote it, or a newer one"
         )
     if about.get("checksum") != _checksum(tensors, about):
-        raise ArgumentError(f"load: {str(path)!r} is damaged (its checksum is another), {needs}; write it anew")
+        raise ArgumentError(f"load: {str(path)!r} is damaged (its checksum differs), {needs}; write it again")
     return _structured(tensors, about)
 
 
-def _structured(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> ModelUpdate:
+def _structured(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> dict[str, Any]:
     sites = tuple(json.loads(about["sites"]))
-    return ModelUpdate(
+    return dict(
         updates=tuple(_block(tensors, f"blocks.{index}.", site) for index, site in enumerate(sites)),
         sites=sites,
         family=cattrs.structure(json.loads(about["family"]), FamilySpec),
@@ -95,7 +94,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
-    """Of all names, shapes, numbers and metadata: safetensors itself notices no changed number."""
+    """A digest of all names, shapes, values and metadata: safetensors itself does not detect changed values."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
@@ -106,16 +105,16 @@ def _checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Aside in the same folder, flushed, renamed: whoever reads finds the old file or the new one, and nothing between.
+    """Write a temporary file in the same folder, flush and rename it, so that readers see the old file or the new one.
 
     Raises:
-        ArgumentError: the folder is not there or cannot be written.
+        ArgumentError: the folder does not exist or cannot be written.
     """
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise ArgumentError(
-            f"save: got {str(path)!r}, needs a path in a folder that can be written ({error.strerror}); make it first"
+            f"save: got {str(path)!r}, needs a path in a folder that can be written ({error.strerror}); create it first"
         ) from error
     aside = Path(name)
     try:

@@ -1,1 +1,1 @@
-"""Every prefix of a prompt in every block."""
+"""The updates of every block after every prefix of a prompt."""

@@ -1,4 +1,4 @@
-"""What every block reads of a token that stands alone: one forward pass over sequences of one token."""
+"""The reads of every block without context: one forward pass over sequences of one token."""
 
 import contextlib
 import functools
@@ -8,61 +8,60 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctxblocks_transformers.updates.model_update import inputs_of
-from ctxblocks_transformers.wiring.hooks import Hooks
-from ctxblocks_transformers.wiring.reads import BlockReads, SiteView
-from ctxblocks_transformers.wiring.view import ModelView
+from ctxblocks_transformers.wiring.calling import inputs_of
+from ctxblocks_transformers.wiring.reads import BlockReads
+from ctxblocks_transformers.wiring.sites import Hooks, Site
 
 
 def base_reads(
-    view: ModelView,
-    sites: Sequence[SiteView],
+    model: Any,
+    sites: Sequence[Site],
     input_ids: Tensor,  # (n + 1,)
     full: Sequence[BlockReads],  # of the same tokens in the full run
-    found: Callable[[int, BlockReads], None],
+    report: Callable[[int, BlockReads], None],
 ) -> None:
-    """Call `found` with the number of each block and its reads of every token alone, at its own position.
+    """Call `report` with the index of each block and its reads of every token alone, at the token's own position.
 
-    Each block is given what the tokens were in the full run, so that its reads do not hang on the blocks before it, and
-    networks whose outputs only a next block would see are left out.
+    Each layer's input is replaced by that of the full run, so that its reads do not depend on the blocks before it. A
+    network whose output would then not be used is skipped.
     """
     positions = torch.arange(len(input_ids)).unsqueeze(-1)  # (n + 1, 1)
-    inputs = inputs_of(view.model, input_ids.unsqueeze(-1), positions)
+    inputs = inputs_of(model, input_ids.unsqueeze(-1), positions)
     with Hooks() as hooks:
         for number, (site, reads) in enumerate(zip(sites, full, strict=True)):
-            _install(hooks, site, reads, functools.partial(found, number))
-        body(view.model)(**inputs)
+            _install(hooks, site, reads, functools.partial(report, number))
+        body(model)(**inputs)
 
 
 def body(model: Any) -> Any:
-    """The model without its head, whose outputs nobody asks for."""
+    """The model without its head, whose outputs are not needed."""
     return getattr(model, "base_model", model)
 
 
-def _install(hooks: Hooks, site: SiteView, full: BlockReads, found: Callable[[BlockReads], None]) -> None:
+def _install(hooks: Hooks, site: Site, full: BlockReads, report: Callable[[BlockReads], None]) -> None:
     layer, network, alone = site.block.layer, site.block.spec.network, BlockReads()
 
     def enter(x: Tensor) -> Tensor:
-        entered, full.entered = full.entered, None  # used once, and let go of
+        entered, full.entered = full.entered, None  # used once, and released
         assert entered is not None
         return entered.to(x).reshape(x.shape)
 
     def leave(_: Any) -> None:
-        found(alone)
+        report(alone)
         alone.clear()
 
     hooks.before(layer, enter)
-    if site.site:
+    if site.name:
         site.watch(hooks, alone)
         hooks.result(layer, leave)
     if network and full.simple:
-        hooks.enter_context(_left_out(site.block.module(network)))
+        hooks.enter_context(_skipped(site.block.modules[network]))
 
 
 @contextlib.contextmanager
-def _left_out(module: nn.Module) -> Iterator[None]:
-    """A network that gives back what it is given."""
-    own = vars(module).get("forward")  # that of a model spread over devices is wrapped
+def _skipped(module: nn.Module) -> Iterator[None]:
+    """A network whose output is its input."""
+    own = vars(module).get("forward")  # set on the instance where a model is spread over devices
     module.forward = lambda x, *args, **kwargs: x
     try:
         yield

@@ -1,7 +1,7 @@
 """Every prefix of a prompt in one forward pass of two rows: the prompt, and as many copies of its last token.
 
-Copy `i` stands at position `i` and reads the prompt's keys before that position and its own, in every attention layer
-[theory: Section 9]. Everything else in the model runs as it is.
+In every attention layer, copy `i` at position `i` attends to the prompt's keys before that position and to its own key
+[theory: Section 9]. The rest of the model runs unchanged.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ SELF_SLOT, MASK = "self slot", "mask"
 
 
 class NoCopiesError(Exception):
-    """A mixer of the model cannot be read this way; another route has to be taken."""
+    """An attention layer of the model cannot compute copies; another route is needed."""
 
 
 class CopiesRun:
-    """One forward pass with copies: what implementation the model had, and which modules have attended how.
+    """One forward pass with copies: the model's own attention function, and how each attention layer computed its copies.
 
     Attributes:
-        implementation: the attention function that the model is set to, by its name.
+        implementation: the name of the model's own attention function.
         attended: `"self slot"` or `"mask"`, by the `id` of the attention module.
     """
 
@@ -36,7 +36,7 @@ class CopiesRun:
         self._plain: dict[int, tuple[Tensor, bool]] = {}
 
     def plain(self, mask: Tensor | None) -> bool:
-        """Whether a mask leaves every token exactly those before it and itself."""
+        """Whether a mask lets every token attend to exactly itself and the tokens before it."""
         if mask is None:
             return True
         if id(mask) not in self._plain:
@@ -51,10 +51,15 @@ _RUN: contextvars.ContextVar[CopiesRun] = contextvars.ContextVar("ctxblocks_copi
 
 @contextlib.contextmanager
 def copies(model: nn.Module) -> Iterator[CopiesRun]:
-    """Within it, every attention layer of the model takes its second row for copies of the first row's last token.
+    """Exchange the attention function of a model for one that takes the second row as copies of the first row's last token.
+
+    The public `model.set_attn_implementation` does not serve here. Some models (`granite_swa`, `granitemoe_swa`,
+    `dots3_note_text`) give layers copies of the configuration, which it does not reach, so that these layers would keep
+    their own function; in models without exchangeable attention it logs a warning instead of raising; and the values to
+    restore afterwards, which may differ between sub-configurations, can be read only from the private attribute.
 
     Raises:
-        NoCopiesError: the model has no attention that can be exchanged.
+        NoCopiesError: the model has no exchangeable attention.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -78,17 +83,17 @@ def copies(model: nn.Module) -> Iterator[CopiesRun]:
 
 
 def _configs(model: nn.Module) -> list[Any]:
-    """The configurations that the model's modules look at, each once."""
-    found = {}
+    """The configurations of the model's modules, each once."""
+    configs = {}
     for module in model.modules():
         config = getattr(module, "config", None)
         if hasattr(config, "_attn_implementation_internal"):
-            found[id(config)] = config
-    return list(found.values())
+            configs[id(config)] = config
+    return list(configs.values())
 
 
 def _mask(*args: Any, **kwargs: Any) -> Any:
-    """The mask of the attention function that the model is set to."""
+    """The mask for the model's own attention function."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
     return ALL_MASK_ATTENTION_FUNCTIONS[_RUN.get().implementation](*args, **kwargs)
@@ -102,15 +107,15 @@ def _attention(
     attention_mask: Tensor | None,
     **options: Any,
 ) -> tuple[Tensor, None]:  # (2, n + 1, heads, f')
-    """The first row as the model does it, the second with every copy at its place in the first."""
+    """Attention of the first row as in the model, and of the copies in the second row to the keys of the first."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     run = _RUN.get()
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     if getattr(module, "is_causal", True) is False or options.get("is_causal") is False:
-        raise NoCopiesError(f"{type(module).__name__} reads what comes after a token, too")
+        raise NoCopiesError(f"{type(module).__name__} also attends to later tokens")
     if eager is None or len(query) != 2 or query.shape[-2] != key.shape[-2]:
-        raise NoCopiesError(f"{type(module).__name__} does not attend from every token of two rows to each")
+        raise NoCopiesError(f"{type(module).__name__} is not attention between all tokens of two rows")
     function = ALL_ATTENTION_FUNCTIONS.get_interface(run.implementation, eager)
     mask = attention_mask if attention_mask is None else attention_mask[:1]
     first = function(module, query[:1], key[:1], value[:1], mask, **options)[0]
@@ -130,7 +135,7 @@ def _self_slot(
     value: Tensor,  # (2, kv_heads, n + 1, f)
     scale: float | None,
 ) -> Tensor:  # (1, n + 1, heads, f)
-    """One causal pass with a self slot."""
+    """Attention of the copies as one causal pass with a self slot."""
     group = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
     wide = torch.promote_types(query.dtype, torch.float32)
@@ -154,7 +159,7 @@ def _masked(
     mask: Tensor | None,  # (1 or 2, 1, n + 1, n + 1)
     options: dict[str, Any],
 ) -> Tensor:  # (1, n + 1, heads, f')
-    """The model's own attention of the copies to the first row's keys before them and to their own: windows, caps, sinks."""
+    """Attention of the copies by the model's own function with a mask: serves for windows, soft caps and sinks as well."""
     length = query.shape[-2]
     own = torch.eye(length, dtype=torch.bool, device=query.device)
     seen = own.new_ones(length, length).tril() if mask is None else _seen(mask[:1, 0])[0]
@@ -167,14 +172,14 @@ def _masked(
 
 
 def _seen(mask: Tensor) -> Tensor:
-    """Where a mask lets through: True, or the 0 of what is added to scores.
+    """The entries that a mask lets through: True, or 0 in a mask that is added to the scores.
 
     Raises:
-        NoCopiesError: it adds anything else, or tells heads apart, so that it is more than a mask.
+        NoCopiesError: it adds other finite values, or differs between heads, so that it is more than a mask.
     """
     if mask.dtype == torch.bool:
         return mask
     seen = mask == 0
     if (mask.dim() == 4 and mask.shape[1] > 1) or bool((~seen & (mask > torch.finfo(mask.dtype).min / 2)).any()):
-        raise NoCopiesError("what is added to the scores hangs on more than positions")
+        raise NoCopiesError("the values added to the scores depend on more than positions")
     return seen

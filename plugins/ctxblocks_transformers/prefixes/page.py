@@ -1,4 +1,4 @@
-"""A trace as one HTML page that needs nothing beside itself."""
+"""A trace as one self-contained HTML page."""
 
 import html
 import json
@@ -12,15 +12,15 @@ from ctxblocks_transformers.prefixes.measures import MEASURES
 from ctxblocks_transformers.prefixes.prompt_dynamics import PromptDynamics
 
 
-def page(found: PromptDynamics, tokens: Sequence[str] | None = None, title: str = "trace") -> str:
-    """The prompt with every token coloured by what it does, above a heatmap of blocks × tokens, for every measure.
+def page(dynamics: PromptDynamics, tokens: Sequence[str] | None = None, title: str = "trace") -> str:
+    """The prompt with every token coloured by its effect, above a heatmap of blocks × tokens, for every measure.
 
     Args:
-        found: a trace.
-        tokens: the prompt's, as they are to be shown; by default their numbers.
-        title: of the page, such as the model's name.
+        dynamics: a trace.
+        tokens: the texts of the prompt's tokens; by default their indices in the vocabulary.
+        title: the title of the page, such as the model's name.
     """
-    columns = columns_of(found, tokens)
+    columns = columns_of(dynamics, tokens)
     data = {
         "tokens": columns.tokens,
         "first": columns.first,
@@ -35,9 +35,9 @@ def page(found: PromptDynamics, tokens: Sequence[str] | None = None, title: str 
         undefined=jinja2.StrictUndefined,
     ).get_template("page.html.jinja")
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", " ").replace("\u2029", " ")
-    return template.render(title=html.unescape(title), found=found, blocks=len(found.sites), data=text)
+    return template.render(title=html.unescape(title), dynamics=dynamics, blocks=len(dynamics.sites), data=text)
 
 
 def _rounded(row: list[float]) -> list[float]:
-    """Five digits, which is more than a colour tells."""
+    """Five digits, which is finer than colours can show."""
     return [float(f"{value:.5g}") if math.isfinite(value) else 0.0 for value in row]

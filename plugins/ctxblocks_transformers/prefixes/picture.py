@@ -1,4 +1,4 @@
-"""A trace as a picture: blocks × tokens."""
+"""A trace as a picture of blocks × tokens."""
 
 import io
 import math
@@ -15,29 +15,29 @@ from ctxblocks_transformers.prefixes.columns import Columns, columns_of
 from ctxblocks_transformers.prefixes.prompt_dynamics import PromptDynamics
 
 NAMED = 80
-"""Tokens up to which each is named below its column."""
+"""Largest number of tokens at which each column is labelled with its token."""
 DECADES = 4.0
-"""Powers of ten that the colours span at most, from the largest value down."""
+"""Largest number of powers of ten that the colours span, from the largest value down."""
 PANELS = {
-    "marginal": "weights: ‖Wᵢ₊₁ − Wᵢ‖ that each token adds",
-    "marginal_shift": "bypass: ‖Δb′ᵢ₊₁ − Δb′ᵢ‖ that each token adds",
+    "marginal-change": "weights: change ‖Wᵢ₊₁ − Wᵢ‖ by each token",
+    "marginal_shift": "bias shift: change ‖Δb′ᵢ₊₁ − Δb′ᵢ‖ by each token",
 }
 
 
-def picture(found: PromptDynamics, tokens: Sequence[str] | None = None, title: str = "") -> bytes:
-    """What each token adds to the weights and to the bypass of every block, as PNG; colours go by the logarithm.
+def picture(dynamics: PromptDynamics, tokens: Sequence[str] | None = None, title: str = "") -> bytes:
+    """The change of every block's weights and bias shift by each token, as PNG with logarithmic colours.
 
-    A panel in which nothing moves is left out: the networks of parallel blocks, say, read no other token.
+    A panel without any change is omitted, such as that of the weights of parallel blocks.
 
     Args:
-        found: a trace.
-        tokens: the prompt's, as they are to be shown; by default their numbers.
-        title: over everything.
+        dynamics: a trace.
+        tokens: the texts of the prompt's tokens; by default their indices in the vocabulary.
+        title: the title of the picture.
     """
-    columns = columns_of(found, tokens)
+    columns = columns_of(dynamics, tokens)
     shown = [name for name in PANELS if bool((columns.values[name] > 0).any())]
-    count = columns.values["marginal"].shape[1]
-    blocks = len(found.sites)
+    count = columns.values["marginal-change"].shape[1]
+    blocks = len(dynamics.sites)
     width = min(40.0, max(6.0, 2.5 + 0.22 * count if count <= NAMED else 14.0))
     height = len(shown) * (1.6 + min(6.0, max(1.2, 0.18 * blocks))) + 0.6
     with matplotlib.rc_context({"font.family": "sans-serif", "font.size": 9}):
@@ -73,6 +73,6 @@ def _panel(figure: Figure, axes: Any, columns: Columns, name: str) -> None:
 
 
 def _short(token: str) -> str:
-    """A token's text for an axis: spaces seen, and nothing that is taken for mathematics."""
+    """A token's text for an axis label: with visible spaces, and without characters that start mathematics."""
     text = token.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣").replace("$", r"\$")
     return text if len(text) <= 12 else text[:11] + "…"

@@ -1,4 +1,4 @@
-"""What every token of a prompt does to the weights of every block."""
+"""The result of `trace`: the effect of every token of a prompt on the weights of every block."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate
-from ctxblocks_transformers.prefixes.measures import MEASURES
+from ctxblocks_transformers.prefixes.measures import MEASURES, RENAMED
 
 Queries = Literal["last", "every"]
 
@@ -16,19 +16,19 @@ Queries = Literal["last", "every"]
 class PromptDynamics:
     """The implicit dynamics of a prompt in every block of a language model [Sec. 3, Prop. 3.1, block by block].
 
-    With `queries="last"` the update `i = 0 … n` of a block is what the first `i` tokens do to its weights for the prompt's
-    last token, at position `i`. With `"every"` it is what the tokens before token `i` do for that token as its own query.
+    With `queries="last"`, update `i = 0 … n` of a block stands for the first `i` tokens, with the prompt's last token at
+    position `i` as the query. With `"every"` it stands for the tokens before token `i`, with token `i` as the query.
 
     Attributes:
-        measures: by name, `(blocks, n + 1)`, or `(blocks, n)` for what lies between two updates; see `MEASURES`.
-        sites: where each block's update goes: `"network"`, `"out-proj"`, or "" for a block that reads no other token.
-        family: how the model is wired.
+        measures: by name, `(blocks, n + 1)`, or `(blocks, n)` for measures of successive updates; see `MEASURES`.
+        sites: the site of each block's update: `"network"`, `"out-proj"`, or "" for a block that reads no other token.
+        family: the family whose wiring the model follows.
         input_ids: `(1, n + 1)`, the prompt.
         queries: `"last"` or `"every"`.
-        route: how the reads were found, such as `"copies, by self slot"`.
-        deviation: largest difference of the last read of any block from that of an ordinary pass, relative to its size.
-        updates: one for each block, batched `(n + 1,)`, where they were asked for; None for a block without a site.
-        model_type: of the model's configuration.
+        route: how the reads were computed, such as `"copies, by self slot"`.
+        deviation: largest difference of a block's last read from that of an ordinary pass, relative to its size.
+        updates: one for each block, batched `(n + 1,)`, if they were kept; None for a block without a site.
+        model_type: the model type of the configuration.
     """
 
     measures: dict[str, Tensor]
@@ -47,12 +47,14 @@ class PromptDynamics:
         Raises:
             ArgumentError: no measure has that name.
         """
+        if name in RENAMED:
+            raise ArgumentError(f"measure: got {name!r}, needs {RENAMED[name]!r}, its present name")
         if name not in self.measures:
             raise ArgumentError(f"measure: got {name!r}, needs one of {', '.join(map(repr, MEASURES))}")
         return self.measures[name]
 
     def as_json(self, tokens: Sequence[str] | None = None) -> dict[str, Any]:
-        """Everything but the updates, in numbers and words; `tokens` are the prompt's, as they are to be shown."""
+        """Everything but the updates as JSON values; `tokens` are the texts of the prompt's tokens."""
         return {
             "model_type": self.model_type,
             "family": self.family.name,

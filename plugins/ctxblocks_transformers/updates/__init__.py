@@ -1,1 +1,1 @@
-"""The update of a model for one query, its removal, and generation."""
+"""The update of a model for one query, and generation without the prompt."""

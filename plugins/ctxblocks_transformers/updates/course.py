@@ -1,4 +1,4 @@
-"""Updates along a generation, as something that probes can measure."""
+"""Probes measure updates along a generation."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -6,45 +6,39 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from ctxblocks import ArgumentError, ContextOperator, ImplicitUpdate, Probe, registry
-from ctxblocks_transformers.updates.derive import wide
-from ctxblocks_transformers.wiring.reads import PROJECTION, SiteView
-from ctxblocks_transformers.wiring.view import Weights
+from ctxblocks import ArgumentError, ContextOperator, ImplicitUpdate, LinearWeights, Probe, registry
+from ctxblocks.numerics import widen
+from ctxblocks_transformers.wiring.sites import Site
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Course:
-    """The updates of one block, token after token, and the weights that they change: what a `Probe` measures.
+    """The updates of one block along a generation and the weights that they change, in the form that a `Probe` measures.
 
     Attributes:
         updates: `(steps, d)`.
-        site: the block, and where in it they go.
+        site: the site of the updates.
     """
 
     updates: ImplicitUpdate
-    site: SiteView
+    site: Site
 
     def weights(self, reader: str | None = None) -> list[Tensor]:  # (m, d) each
-        """What the updates change, or the one of that path in the layer; the experts of a mixture one below the other.
+        """The weights that read the site's input, or the one at a path in the layer; the experts of a mixture are stacked.
 
         Raises:
             ArgumentError: no reader has that path.
         """
-        found = self._readers()
-        paths = [each.path for each in found]
-        if reader is not None and reader not in paths:
-            raise ArgumentError(f"reader: got {reader!r}, needs one of {', '.join(map(repr, paths))}")
-        return [_matrix(each) for each in found if reader in (None, each.path)]
-
-    def _readers(self) -> list[Weights]:
-        block = self.site.block
-        return [block.weights(block.spec.projection)] if self.site.site == PROJECTION else block.readers()
+        readers = self.site.readers() or self.site.block.weights(*self.site.block.spec.readers)
+        if reader is not None and reader not in readers:
+            raise ArgumentError(f"reader: got {reader!r}, needs one of {', '.join(map(repr, readers))}")
+        return [_matrix(each) for path, each in readers.items() if reader in (None, path)]
 
 
 def monitor(
-    sites: Sequence[SiteView], updates: Sequence[ImplicitUpdate | None], steps: int, names: Iterable[str] | None
-) -> dict[str, Tensor]:  # (blocks, steps) each
-    """Every probe on every block; a block that reads no other token has updates of zero."""
+    sites: Sequence[Site], updates: Sequence[ImplicitUpdate | None], steps: int, names: Iterable[str] | None
+) -> dict[str, Tensor]:  # (blocks, steps) or (blocks, steps - 1) each
+    """Every probe on every block; a block that reads no other token counts as having zero updates."""
     known = registry()
     probes = [known.probe(name) for name in (known.probes if names is None else names)]
     if names is None:
@@ -60,23 +54,28 @@ def monitor(
         return {probe.name: torch.stack([_measured(probe, each, steps) for each in courses]) for probe in probes}
 
 
-def _course(site: SiteView, update: ImplicitUpdate | None, steps: int) -> Course:
+def _course(site: Site, update: ImplicitUpdate | None, steps: int) -> Course:
     if update is None:
-        weight = site.block.readers()[0].matrices()
+        weight = site.block.weights(site.block.spec.readers[0]).popitem()[1].matrices()
         nothing = torch.zeros(steps, weight.shape[-1], dtype=weight.dtype, device=weight.device)
-        update = ImplicitUpdate(ContextOperator.identity(wide(nothing)), wide(nothing), per_token=True)
+        update = ImplicitUpdate(ContextOperator.identity(widen(nothing)), widen(nothing), per_token=True)
     return Course(update, site)
 
 
-def _measured(probe: Probe, course: Course, steps: int) -> Tensor:  # (steps,)
-    found = torch.as_tensor(probe.measure(course)).detach().double().cpu()
-    if tuple(found.shape) not in ((), (steps,)):
+def _measured(
+    probe: Probe, course: Course, steps: int
+) -> Tensor:  # (steps,), or (steps - 1,) between successive updates
+    values = torch.as_tensor(probe.measure(course)).detach().double().cpu()
+    if tuple(values.shape) == (steps - 1,):  # of successive updates
+        return values
+    if tuple(values.shape) not in ((), (steps,)):
         raise ArgumentError(
-            f"probe {probe.name!r}: measured shape {tuple(found.shape)}, needs ({steps},), a number for each step, or one"
+            f"probe {probe.name!r}: measured shape {tuple(values.shape)}, needs ({steps},), a number for each step, "
+            f"({steps - 1},) between steps, or one number"
         )
-    return found.expand(steps)
+    return values.expand(steps)
 
 
-def _matrix(weights: Weights) -> Tensor:  # (m, d)
-    matrices = wide(weights.matrices().detach())
+def _matrix(weights: LinearWeights) -> Tensor:  # (m, d)
+    matrices = widen(weights.matrices().detach())
     return matrices.reshape(-1, matrices.shape[-1])

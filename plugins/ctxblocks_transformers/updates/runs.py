@@ -1,4 +1,4 @@
-"""A model called on token after token: what it has seen is in its cache, or is computed again."""
+"""A model called on one token after another, with its cache, or by computing earlier tokens again."""
 
 from typing import Any, Literal
 
@@ -6,28 +6,26 @@ import torch
 from torch import Tensor
 
 from ctxblocks import ArgumentError
-from ctxblocks_transformers.updates.model_update import inputs_of
-from ctxblocks_transformers.wiring.checks import accepted
-from ctxblocks_transformers.wiring.family import round_off
+from ctxblocks_transformers.wiring.calling import accepted, inputs_of
+from ctxblocks_transformers.wiring.difference import round_off
 from ctxblocks_transformers.wiring.guess import probe_tokens
-from ctxblocks_transformers.wiring.hooks import Hooks
-from ctxblocks_transformers.wiring.reads import outputs_of
+from ctxblocks_transformers.wiring.sites import Hooks, outputs_of
 
 Route = Literal["cache", "recompute"]
 CACHES = ("past_key_values", "cache_params")
-"""What models call their cache, in their arguments and in what they return."""
+"""Names of the cache in the arguments and in the outputs of models."""
 LENGTH = 6
-"""Tokens that a model's cache is tried on."""
+"""Number of tokens on which a model's cache is tried."""
 
 
 class Run:
-    """One sequence, which grows.
+    """One growing sequence.
 
     Attributes:
-        model: the user's.
-        route: whether earlier tokens are in the model's cache or are computed again.
-        ids: `(1, tokens)`, all that it was called on.
-        positions: `(tokens,)`, theirs.
+        model: the model.
+        route: whether earlier tokens are kept in the model's cache or computed again.
+        ids: `(1, tokens)`, the tokens so far.
+        positions: `(tokens,)`, their positions.
     """
 
     def __init__(self, model: Any, route: Route) -> None:
@@ -43,19 +41,19 @@ class Run:
         ids: Tensor,  # (1, n)
         positions: Tensor,  # (n,)
     ) -> dict[str, Any]:
-        """Tokens more: what to call the model with, once, while the hooks are there."""
+        """Append tokens; the arguments for one call of the model while the hooks are in place."""
         self.ids = torch.cat([self.ids, ids.to(self.ids)], dim=1)
         self.positions = torch.cat([self.positions, positions.to(self.positions)])
         if self.route == "recompute":
             return inputs_of(self.model, self.ids, self.positions)
         hooks.result(self.model, self._keep)
-        found = inputs_of(self.model, ids.to(self.ids), positions)
-        if "attention_mask" in found:
-            found["attention_mask"] = torch.ones_like(self.ids)
-        return {**found, "use_cache": True, self.name: self.cache}
+        inputs = inputs_of(self.model, ids.to(self.ids), positions)
+        if "attention_mask" in inputs:
+            inputs["attention_mask"] = torch.ones_like(self.ids)
+        return {**inputs, "use_cache": True, self.name: self.cache}
 
     def call(self, ids: Tensor, positions: Tensor) -> Tensor:  # (n or tokens, vocabulary)
-        """The outputs of the tokens that the model is called on."""
+        """Append tokens and call the model: the outputs of the tokens that it is called on."""
         with Hooks() as hooks:
             return outputs_of(self.model(**self.add(hooks, ids, positions)))
 
@@ -64,10 +62,10 @@ class Run:
 
 
 def route_of(model: Any) -> Route:
-    """`"cache"` where the model's cache gives what computing all tokens anew gives, tried on a few tokens behind a gap.
+    """`"cache"` if the model's cache gives the same outputs as computing all tokens again, tried on a few tokens after a gap.
 
     Raises:
-        ArgumentError: the model has no logits, or later tokens change the outputs of earlier ones.
+        ArgumentError: the model has no logits, or the outputs of earlier tokens depend on later ones.
     """
     ids, positions = probe_tokens(model, LENGTH), torch.arange(1, LENGTH + 1)
     if getattr(model(**inputs_of(model, ids, positions)), "logits", None) is None:
@@ -76,13 +74,13 @@ def route_of(model: Any) -> Route:
     fewer = Run(model, "recompute").call(ids[:, :-1], positions[:-1])
     if not _close(fewer, whole[:-1], model.dtype):
         raise ArgumentError(
-            f"model: later tokens change what {type(model).__name__} puts out at earlier ones, needs a causal language model"
+            f"model: the outputs of {type(model).__name__} at earlier tokens depend on later ones, needs a causal language model"
         )
     return "cache" if _cache_serves(model, ids, positions, whole) else "recompute"
 
 
 def _cache_serves(model: Any, ids: Tensor, positions: Tensor, whole: Tensor) -> bool:
-    """Whether tokens one at a time give what all at once give, with a cache that the model returns."""
+    """Whether single tokens with the model's cache give the same outputs as all tokens at once."""
     run = Run(model, "cache")
     if not run.name or "use_cache" not in accepted(model):
         return False
@@ -92,13 +90,14 @@ def _cache_serves(model: Any, ids: Tensor, positions: Tensor, whole: Tensor) -> 
             if run.cache is None:
                 return False
             parts.append(run.call(ids[:, i : i + 1], positions[i : i + 1]))
-    except Exception:  # whatever it is that the model's cache does not take, the other route needs none
+    except Exception:  # whatever the cache does not support: the other route needs none
         return False
     return _close(torch.cat(parts), whole, model.dtype)
 
 
-def _close(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> bool:
-    if found.shape != wanted.shape:
+def _close(outputs: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Whether two tables of outputs agree up to round-off."""
+    if outputs.shape != expected.shape:
         return False
-    gap = (found.double() - wanted.double()).abs().max()
-    return bool(gap <= round_off(dtype) * wanted.double().abs().max())
+    gap = (outputs.double() - expected.double()).abs().max()
+    return bool(gap <= round_off(dtype) * expected.double().abs().max())

@@ -1,1 +1,1 @@
-"""How a model library's blocks are wired."""
+"""The wiring of a model's blocks: modules, weights, reads and hooks; registered families, guesses and their proof."""

@@ -1,6 +1,5 @@
-"""What a model and a prompt must be, said before anything is computed."""
+"""Checks of models and prompts, made once before anything is computed."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,14 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks import ArgumentError, DtypeError, NonFiniteError, ShapeError
+from ctxblocks_transformers.wiring.calling import first_position
 
 
 def check_model(model: Any, values: bool = True) -> None:
-    """Raise unless this is a model that the theorem can be applied to.
+    """Raise unless the theorem can be applied to a model.
 
     Raises:
-        ArgumentError: it is no `transformers` model, an encoder-decoder, or quantised.
-        NonFiniteError: weights hold NaN or infinity; looked for under `values` only.
+        ArgumentError: it is not a model of `transformers`, or it is an encoder-decoder or quantised.
+        NonFiniteError: weights contain NaN or infinity (checked only with `values`).
     """
     name, config = type(model).__name__, getattr(model, "config", None)
     if not isinstance(model, nn.Module) or config is None:
@@ -28,15 +28,15 @@ def check_model(model: Any, values: bool = True) -> None:
 
 
 def check_config(config: Any, name: str) -> None:
-    """Raise if a configuration is that of a model that the theorem cannot be applied to.
+    """Raise if the theorem cannot be applied to the models of a configuration.
 
     Raises:
-        ArgumentError: it is an encoder-decoder's, or a quantised model's.
+        ArgumentError: they are encoder-decoders or quantised.
     """
     if getattr(config, "is_encoder_decoder", False):
         raise ArgumentError(
-            f"model: got the encoder-decoder {name}, needs one stack of blocks; its decoder reads the encoder's output at "
-            f"every layer, which no update of the decoder's blocks alone replaces"
+            f"model: got the encoder-decoder {name}, needs one stack of blocks; its decoder reads the encoder's output in "
+            f"every layer, which updates of the decoder's blocks cannot replace"
         )
     if getattr(config, "quantization_config", None) is not None:
         raise _quantised(name)
@@ -44,16 +44,16 @@ def check_config(config: Any, name: str) -> None:
 
 def _quantised(name: str) -> ArgumentError:
     return ArgumentError(
-        f"model: got the quantised {name}, whose weights are no matrices that an update could be added to; "
+        f"model: got the quantised {name}, whose weights are not matrices that an update could be added to; "
         f"load it without quantization_config"
     )
 
 
 def check_tokens(model: Any, input_ids: Tensor) -> None:
-    """Raise unless `input_ids (1, T)` is one prompt of at least two tokens that the model has positions for.
+    """Raise unless `input_ids (1, T)` is one prompt of at least two tokens within the model's range of positions.
 
     Raises:
-        ShapeError: it is a batch, has one token, or is longer than the model's positions.
+        ShapeError: it is a batch, has one token, or is longer than the model's range of positions.
         DtypeError: it does not hold integers.
         ArgumentError: a token is not in the vocabulary.
     """
@@ -62,7 +62,7 @@ def check_tokens(model: Any, input_ids: Tensor) -> None:
             f"input_ids: got shape {tuple(input_ids.shape)}, needs (1, T), one prompt without padding; call once for each"
         )
     if input_ids.dtype not in (torch.int64, torch.int32):
-        raise DtypeError(f"input_ids: got {input_ids.dtype}, needs int64, the tokens' numbers")
+        raise DtypeError(f"input_ids: got {input_ids.dtype}, needs int64, the indices of tokens")
     if input_ids.shape[1] < 2:
         raise ShapeError("input_ids: got a prompt of one token, needs at least two: a context and a query")
     check_room(model, input_ids.shape[1])
@@ -75,10 +75,10 @@ def check_tokens(model: Any, input_ids: Tensor) -> None:
 
 
 def check_room(model: Any, length: int, more: int = 0) -> None:
-    """Raise unless a model has positions for so many tokens, and so many more.
+    """Raise unless a model has positions for `length` tokens and `more` further ones.
 
     Raises:
-        ShapeError: it has not.
+        ShapeError: it has fewer.
     """
     limit = _positions(model)
     if limit is not None and length + more > limit:
@@ -88,8 +88,8 @@ def check_room(model: Any, length: int, more: int = 0) -> None:
         )
 
 
-def staying(length: int, keep: Sequence[int] | None, query: int) -> list[int]:
-    """The positions that stay, in order; the query stays always.
+def remaining(length: int, keep: Sequence[int] | None, query: int) -> list[int]:
+    """The positions that remain, in order; the query always remains.
 
     Raises:
         ArgumentError: a position is outside the prompt or given twice.
@@ -102,21 +102,6 @@ def staying(length: int, keep: Sequence[int] | None, query: int) -> list[int]:
     if len(set(chosen[:-1])) < len(chosen) - 1:
         raise ArgumentError(f"keep: got {list(keep or [])}, needs each position once")
     return sorted(set(chosen))
-
-
-def first_position(model: nn.Module) -> int:
-    """The number of the first token's position: models after RoBERTa keep rows for padding, and begin behind its number."""
-    for name, module in model.named_modules():
-        padding: Any = getattr(module, "padding_idx", None)
-        table = name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
-        if padding is not None and (table or hasattr(module, "create_position_ids_from_input_ids")):
-            return int(padding) + 1
-    return 0
-
-
-def accepted(model: nn.Module) -> set[str]:
-    """The names of the arguments that a model's forward takes."""
-    return set(inspect.signature(model.forward).parameters)
 
 
 def _positions(model: Any) -> int | None:
@@ -132,5 +117,5 @@ def _check_finite(model: nn.Module) -> None:
             if bad:
                 raise NonFiniteError(
                     f"model: {name} holds NaN or infinity in {bad} of {parameter.numel()} entries, needs finite weights; "
-                    f"load the checkpoint anew, or in a dtype that holds its range"
+                    f"load the checkpoint again, or in a dtype with a sufficient range"
                 )

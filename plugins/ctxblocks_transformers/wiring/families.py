@@ -1,13 +1,13 @@
 """The families of `transformers`, as data.
 
-Model types whose wiring hangs on a switch of their configuration (`bloom`, `gpt_neox`, `falcon`, `opt`, `stablelm`) are left out:
-what is not here is guessed from the model at hand and proven on it.
+Model types whose wiring depends on a switch of their configuration (`bloom`, `gpt_neox`, `falcon`, `opt`, `stablelm`) are not
+listed: the wiring of a model that is not listed is guessed from the model itself, and proven on it.
 """
 
 import attrs
 
 from ctxblocks import BlockSpec, FamilySpec
-from ctxblocks_transformers.wiring.wirings import (
+from ctxblocks_transformers.wiring.block_specs import (
     ATTENTION,
     BRANCH_NORM,
     FALCON_H1,

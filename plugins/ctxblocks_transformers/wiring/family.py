@@ -1,4 +1,4 @@
-"""Which specification a model follows: the registered one, or a guess that was proven on the model's own weights."""
+"""The family of a model: the registered one, or a guess that was proven on the model's own weights."""
 
 from typing import Any
 
@@ -6,36 +6,34 @@ import attrs
 import torch
 
 from ctxblocks import ArgumentError, Augmented, BlockSpec, FamilySpec, registry
-from ctxblocks_transformers.updates.difference import Difference
-from ctxblocks_transformers.updates.model_update import evaluation
-from ctxblocks_transformers.wiring.guess import guess, probe_tokens
+from ctxblocks_transformers.wiring.calling import evaluation
+from ctxblocks_transformers.wiring.difference import difference_of, round_off
+from ctxblocks_transformers.wiring.guess import LENGTH, guess, probe_tokens
+from ctxblocks_transformers.wiring.passes import remove
 from ctxblocks_transformers.wiring.view import view_of
+from ctxblocks_transformers.wiring.wirings import sites_of
 
-PROOF = 2000.0
-"""Units of float32's round-off, relative to the largest output, that a guess may be off by: some models compute in it."""
-HALF = 20.0
-"""The same of a half type's own, each block having taken up the rounding of those before."""
 SHARE = 0.1
-"""The share of the context's own effect that it may be off by, whatever the dtype."""
+"""Largest error of a guess as a share of the context's effect, whatever the dtype."""
 
 
 def family_of(model: Any) -> FamilySpec:
-    """The family that a plugin provides for the model's type, or a guess that passed the identity.
+    """The family that a plugin registers for the model's type, or else a proven guess.
 
     Raises:
-        ArgumentError: nobody provides one, and no guess passes.
+        ArgumentError: no plugin registers one, and no guess can be proven.
     """
     known = registry().family(model.config.model_type)
     return known if known is not None else proven(model, guess(model))
 
 
 def proven(model: Any, family: FamilySpec) -> FamilySpec:
-    """The family as far as the identity holds with it on a few tokens.
+    """The part of a family for which the theorem holds on a few tokens.
 
-    Where it holds at the networks alone, the mixers' output projections are left out; where at these alone, the networks.
+    Where it holds only at the networks, the mixers' output projections are dropped; where only at these, the networks.
 
     Raises:
-        ArgumentError: it holds with neither.
+        ArgumentError: it holds at neither.
     """
     second = attrs.evolve(family, blocks=tuple(_mixers_only(spec) for spec in family.blocks))
     first, reasons = _passes(model, family, "network")
@@ -54,7 +52,7 @@ def proven(model: Any, family: FamilySpec) -> FamilySpec:
 
 
 def _passes(model: Any, family: FamilySpec, name: str) -> tuple[bool, str]:
-    """Whether the identity holds up to round-off, and by how much it does not."""
+    """Whether the updates give the output with the full context up to round-off, and the error in words."""
     try:
         error, effect = deviation(model, family)
     except (IndexError, RuntimeError) as failure:  # of torch: rows of another number or width than the layer's
@@ -63,19 +61,14 @@ def _passes(model: Any, family: FamilySpec, name: str) -> tuple[bool, str]:
     return fine, f"{error:.2g} off by {name!r} where the context does {effect:.2g}"
 
 
-def round_off(dtype: torch.dtype) -> float:
-    """What two ways through a model may differ by, relative to the largest entry."""
-    half = dtype in (torch.bfloat16, torch.float16)
-    return HALF * torch.finfo(dtype).eps if half else PROOF * torch.finfo(torch.float32).eps
-
-
 def deviation(model: Any, family: FamilySpec) -> tuple[float, float]:
     """Error and effect of removing all but the last of a few tokens, relative to the largest output."""
-    from ctxblocks_transformers.updates.transfer import remove
-
-    tokens = probe_tokens(model, 6)
     with evaluation(model), torch.no_grad():
-        report = remove(view_of(model, family), tokens, [5], 5, "network", Augmented()).report
+        sites = sites_of(view_of(model, family), "network")
+        removal = remove(
+            model, sites, probe_tokens(model, LENGTH), torch.tensor([LENGTH - 1]), [Augmented()] * len(sites)
+        )
+    report = difference_of(removal.output[0], removal.full[0], removal.plain[0])
     return report.relative, report.effect / report.size
 
 
@@ -83,13 +76,3 @@ def _mixers_only(spec: BlockSpec) -> BlockSpec:
     if not spec.projection:
         return spec
     return BlockSpec(wiring="mixer-only", mixer=spec.mixer, projection=spec.projection)
-
-
-def allowed(found: Difference, dtype: torch.dtype) -> float:
-    """How far an output with an update may be from that with the full context for the update to count as one.
-
-    Half types are given half of the context's effect: the rounding of many blocks, or of changed weights, costs that much.
-    """
-    if dtype in (torch.bfloat16, torch.float16):
-        return max(HALF * torch.finfo(dtype).eps * found.size, found.effect / 2)
-    return PROOF * torch.finfo(torch.float32).eps * found.size

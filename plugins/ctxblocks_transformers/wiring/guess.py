@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks import ArgumentError, BlockSpec, FamilySpec
-from ctxblocks_transformers.updates.model_update import evaluation, inputs_of
+from ctxblocks_transformers.wiring.calling import evaluation, inputs_of
 from ctxblocks_transformers.wiring.joining import factor_of_sum, joined
 from ctxblocks_transformers.wiring.tracing import Call, alike, moved, rows_among, trace
 

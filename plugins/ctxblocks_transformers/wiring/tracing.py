@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks import ArgumentError
-from ctxblocks_transformers.wiring.hooks import Hooks, rows
+from ctxblocks_transformers.wiring.sites import Hooks, rows
 
 
 @dataclasses.dataclass(frozen=True)

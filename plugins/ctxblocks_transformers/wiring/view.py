@@ -1,45 +1,16 @@
-"""A model as the theorem sees it: its layers, the modules that matter in each, and the weights that read `z`."""
+"""The layers of a model, each with its wiring, its modules and its weights."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ctxblocks import ArgumentError, BlockSpec, FamilySpec
+from ctxblocks import ArgumentError, BlockSpec, FamilySpec, LinearWeights
 
-ROWS, COLUMNS = "rows", "columns"
 TRANSPOSED = ("Conv1D", "Llama4TextExperts")
-"""Classes of modules that store matrices with inputs as rows and do not say so."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """One matrix, or the matrices of all experts, and how they are stored.
-
-    Attributes:
-        path: in the layer.
-        module: what is called with `z`.
-        name: of the parameter in the module.
-        layout: `"rows"` for `(…, m, d)`, `"columns"` for `(…, d, m)`.
-        bias: name of the bias parameter, None where there is none.
-    """
-
-    path: str
-    module: nn.Module
-    name: str
-    layout: str
-    bias: str | None
-
-    @property
-    def parameter(self) -> Tensor:
-        """The weights as they are stored."""
-        found: Tensor = getattr(self.module, self.name)
-        return found
-
-    def matrices(self) -> Tensor:  # (…, m, d)
-        """The weights with outputs as rows, a view."""
-        return self.parameter if self.layout == ROWS else self.parameter.mT
+"""Classes of modules that store matrices with inputs as rows without an attribute `is_transposed`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,65 +18,58 @@ class BlockView:
     """One layer of a model.
 
     Attributes:
-        index: its number, from 0.
-        path: in the model, such as `"model.layers.0"`.
+        index: its index, from 0.
+        path: its path in the model, such as `"model.layers.0"`.
         layer: the module.
-        spec: how it is wired.
+        spec: its wiring.
+        modules: the module at every path of the specification; at the path of a parameter, the module that holds it.
     """
 
     index: int
     path: str
     layer: nn.Module
     spec: BlockSpec
+    modules: Mapping[str, nn.Module]
 
-    def module(self, path: str) -> nn.Module:
-        """The module at a path of the specification; of a parameter, the module that holds it."""
-        found = resolve(self.layer, path)
-        return found if isinstance(found, nn.Module) else resolve(self.layer, path.rpartition(".")[0])
+    def weights(self, *paths: str) -> dict[str, LinearWeights]:
+        """The weights at each path: the parameter itself, or the `weight` of a module."""
+        return {path: self._weights(path) for path in paths}
 
-    def readers(self) -> list[Weights]:
-        """Everything that maps `z` linearly."""
-        return [self.weights(path) for path in self.spec.readers]
-
-    def last(self) -> list[Weights]:
-        """The last dense layers."""
-        return [self.weights(path) for path in self.spec.last]
-
-    def weights(self, path: str) -> Weights:
-        """The weights at a path: of a module its `weight`, or the parameter itself."""
-        found = resolve(self.layer, path)
-        module = self.module(path)
-        name = "weight" if isinstance(found, nn.Module) else path.rpartition(".")[2]
+    def _weights(self, path: str) -> LinearWeights:
+        module = self.modules[path]
+        name = "weight" if isinstance(resolve(self.layer, path), nn.Module) else path.rpartition(".")[2]
         transposed = getattr(module, "is_transposed", False) or type(module).__name__ in TRANSPOSED
         biases = [bias for bias in ("bias", f"{name}_bias") if getattr(module, bias, None) is not None]
-        return Weights(path, module, name, COLUMNS if transposed else ROWS, biases[0] if biases else None)
+        return LinearWeights(module, name, transposed, biases[0] if biases else None)
 
-    def parameter_name(self, weights: Weights, name: str = "") -> str:
-        """The name in the model of the weights, or of their bias."""
-        found = resolve(self.layer, weights.path)
-        path = weights.path if isinstance(found, nn.Module) else weights.path.rpartition(".")[0]
-        return f"{self.path}.{path}.{name or weights.name}"
+    def local_name(self, path: str, name: str) -> str:
+        """The name in the layer of a parameter of the module at a path."""
+        return f"{path if isinstance(resolve(self.layer, path), nn.Module) else path.rpartition('.')[0]}.{name}"
+
+    def parameter_name(self, path: str, name: str) -> str:
+        """The name in the model of a parameter of the module at a path."""
+        return f"{self.path}.{self.local_name(path, name)}"
 
     @property
     def scale(self) -> float:
-        """What multiplies both branches of the layer before they are added."""
+        """The factor of both branches of the layer."""
         return float(getattr(self.layer, self.spec.scale)) if self.spec.scale else 1.0
 
     @property
     def gain(self) -> Tensor | float:  # (), (1,) or (d,)
-        """What multiplies the bypass where the network's output is added."""
-        found: Tensor | float = getattr(self.layer, self.spec.gain) if self.spec.gain else 1.0
-        return found
+        """The factor of the residual stream where the network's output is added to it."""
+        gain: Tensor | float = getattr(self.layer, self.spec.gain) if self.spec.gain else 1.0
+        return gain
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelView:
-    """A model and its layers; nothing of the model is changed by looking.
+    """A model and its layers.
 
     Attributes:
-        model: the user's.
-        family: whose specification it follows.
-        blocks: its layers, in order.
+        model: the model.
+        family: the family whose specifications the layers follow.
+        blocks: the layers, in order.
     """
 
     model: Any
@@ -117,11 +81,11 @@ def view_of(model: nn.Module, family: FamilySpec) -> ModelView:
     """The model's layers, each with the first specification of the family that fits it.
 
     Raises:
-        ArgumentError: the list of layers is not there, or a layer fits no specification.
+        ArgumentError: there is no list of layers at the family's path, or a layer fits no specification.
     """
     path = family.layers
     layers = resolve(model, path)
-    if layers is None:  # a model without a head is the head's first attribute
+    if layers is None:  # in a model without a head, the path starts one attribute later
         path = path.partition(".")[2]
         layers = resolve(model, path) if path else None
     if not isinstance(layers, nn.ModuleList | nn.Sequential):
@@ -137,12 +101,13 @@ def view_of(model: nn.Module, family: FamilySpec) -> ModelView:
                 f"model: layer {index} ({type(layer).__name__}) fits no block of the family {family.name!r}; "
                 f"pass family=guess(model), or a FamilySpec of your own"
             )
-        blocks.append(BlockView(index, f"{path}.{index}", layer, spec))
+        modules = {path: _holder(layer, path) for path in spec.paths()}
+        blocks.append(BlockView(index, f"{path}.{index}", layer, spec, modules))
     return ModelView(model, family, tuple(blocks))
 
 
 def fits(layer: nn.Module, spec: BlockSpec) -> bool:
-    """Whether a layer has everything that the specification names."""
+    """Whether a layer has everything that a specification names."""
     attributes = [name for name in (spec.scale, spec.gain) if name]
     return all(resolve(layer, path) is not None for path in spec.paths()) and all(
         hasattr(layer, name) for name in attributes
@@ -151,9 +116,16 @@ def fits(layer: nn.Module, spec: BlockSpec) -> bool:
 
 def resolve(root: nn.Module, path: str) -> Any:
     """The module or parameter at a dotted path, None where there is none."""
-    found: Any = root
+    value: Any = root
     for name in path.split("."):
-        found = getattr(found, name, None)
-        if not isinstance(found, nn.Module | torch.Tensor):
+        value = getattr(value, name, None)
+        if not isinstance(value, nn.Module | torch.Tensor):
             return None
-    return found
+    return value
+
+
+def _holder(layer: nn.Module, path: str) -> nn.Module:
+    """The module at a path; of a parameter, the module that holds it."""
+    value = resolve(layer, path)
+    module: nn.Module = value if isinstance(value, nn.Module) else resolve(layer, path.rpartition(".")[0])
+    return module

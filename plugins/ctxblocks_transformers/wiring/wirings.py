@@ -1,173 +1,170 @@
-"""How layers of `transformers` are wired, as data: each kind once."""
+"""The network site of every wiring, and the sites of all blocks of a model."""
 
-import attrs
+from collections.abc import Callable
 
-from ctxblocks import BlockSpec
+from torch import Tensor
 
-PRE_NORM = BlockSpec(
-    wiring="pre-norm",
-    mixer="self_attn",
-    projection="self_attn.o_proj",
-    network="mlp",
-    readers=("mlp.gate_proj", "mlp.up_proj"),
-    last="mlp.down_proj",
-    bypass="post_attention_layernorm",
-)
-FUSED = attrs.evolve(PRE_NORM, readers="mlp.gate_up_proj")
-UNGATED = attrs.evolve(PRE_NORM, readers="mlp.up_proj")
-SANDWICH = attrs.evolve(
-    PRE_NORM, wiring="sandwich", bypass="pre_feedforward_layernorm", branch="post_feedforward_layernorm"
-)
-BRANCH_NORM = attrs.evolve(PRE_NORM, wiring="branch-norm", bypass="", branch="post_feedforward_layernorm")
-MIXTURE = attrs.evolve(PRE_NORM, readers=("mlp.gate", "mlp.experts.gate_up_proj"), last="mlp.experts.down_proj")
-SHARED_EXPERT = attrs.evolve(
-    MIXTURE,
-    readers=(
-        "mlp.gate",
-        "mlp.experts.gate_up_proj",
-        "mlp.shared_expert.gate_proj",
-        "mlp.shared_expert.up_proj",
-        "mlp.shared_expert_gate",
-    ),
-    last=("mlp.experts.down_proj", "mlp.shared_expert.down_proj"),
-)
-SHARED_EXPERTS = attrs.evolve(
-    MIXTURE,
-    readers=(
-        "mlp.gate",
-        "mlp.experts.gate_up_proj",
-        "mlp.shared_experts.gate_proj",
-        "mlp.shared_experts.up_proj",
-    ),
-    last=("mlp.experts.down_proj", "mlp.shared_experts.down_proj"),
-)
-LINEAR = {"mixer": "linear_attn", "projection": "linear_attn.out_proj"}
-LLAMA4 = attrs.evolve(
-    PRE_NORM,
-    network="feed_forward",
-    readers=("feed_forward.gate_proj", "feed_forward.up_proj"),
-    last="feed_forward.down_proj",
-)
-LLAMA4_MIXTURE = attrs.evolve(
-    LLAMA4,
-    readers=(
-        "feed_forward.router",
-        "feed_forward.experts.gate_up_proj",  # of z times its gate
-        "feed_forward.shared_expert.gate_proj",
-        "feed_forward.shared_expert.up_proj",
-    ),
-    last=("feed_forward.experts.down_proj", "feed_forward.shared_expert.down_proj"),
-)
-GRANITE_MIXTURE = attrs.evolve(
-    PRE_NORM,
-    network="block_sparse_moe",
-    readers=("block_sparse_moe.router", "block_sparse_moe.experts.gate_up_proj"),
-    last="block_sparse_moe.experts.down_proj",
-    scale="residual_multiplier",
-)
-GRANITE_SHARED = attrs.evolve(
-    GRANITE_MIXTURE,
-    readers=(*GRANITE_MIXTURE.readers, "shared_mlp.input_linear"),
-    last=(*GRANITE_MIXTURE.last, "shared_mlp.output_linear"),
-    source="post_attention_layernorm",
-)
-GRANITE_DENSE = attrs.evolve(
-    GRANITE_MIXTURE, network="shared_mlp", readers="shared_mlp.input_linear", last="shared_mlp.output_linear"
-)
-GPT2 = BlockSpec(
-    wiring="pre-norm",
-    mixer="attn",
-    projection="attn.c_proj",
-    network="mlp",
-    readers="mlp.c_fc",
-    last="mlp.c_proj",
-    bypass="ln_2",
-)
-GPTJ = BlockSpec(
-    wiring="parallel", mixer="attn", projection="attn.out_proj", network="mlp", readers="mlp.fc_in", last="mlp.fc_out"
-)
-MPT = BlockSpec(
-    wiring="pre-norm",
-    mixer="attn",
-    projection="attn.out_proj",
-    network="ffn",
-    readers="ffn.up_proj",
-    last="ffn.down_proj",
-    bypass="norm_2",
-)
-GRIFFIN = BlockSpec(
-    wiring="pre-norm",
-    mixer="temporal_block",
-    projection="temporal_block.linear_out",
-    network="mlp_block",
-    readers=("mlp_block.gate_proj", "mlp_block.up_proj"),
-    last="mlp_block.down_proj",
-    bypass="channel_pre_norm",
-)
-GRIFFIN_ATTENTION = attrs.evolve(GRIFFIN, projection="temporal_block.o_proj")
-XLSTM = BlockSpec(
-    wiring="pre-norm",
-    mixer="mlstm_layer",
-    projection="mlstm_layer.out_proj",
-    network="ffn",
-    readers=("ffn.proj_up_gate", "ffn.proj_up"),
-    last="ffn.proj_down",
-    bypass="norm_ffn",
-)
-JETMOE = BlockSpec(  # its attention's output projections are experts, several to a token
-    wiring="pre-norm",
-    mixer="self_attention",
-    network="mlp",
-    readers=("mlp.router.layer", "mlp.input_linear"),
-    last="mlp.output_linear",
-    bypass="post_attention_layernorm",
-)
-MAMBA = BlockSpec(wiring="mixer-only", mixer="mixer", projection="mixer.out_proj")
-NEMOTRON_H = (
-    BlockSpec(
-        wiring="network-only",
-        network="mixer",
-        readers=("mixer.gate", "mixer.experts.up_proj", "mixer.shared_experts.up_proj"),
-        last=("mixer.experts.down_proj", "mixer.shared_experts.down_proj"),
-    ),
-    BlockSpec(wiring="network-only", network="mixer", readers="mixer.up_proj", last="mixer.down_proj"),
-    MAMBA,
-    attrs.evolve(MAMBA, projection="mixer.o_proj"),
-)
-ZAMBA = (  # in hybrid layers a block shared between layers feeds the mixer alone, which thus carries all of the context
-    BlockSpec(wiring="mixer-only", mixer="mamba", projection="mamba.out_proj"),
-    BlockSpec(wiring="mixer-only", mixer="mamba_decoder", projection="mamba_decoder.mamba.out_proj"),
-)
-JAMBA = BlockSpec(
-    wiring="pre-norm",
-    mixer="mamba",
-    projection="mamba.out_proj",
-    network="feed_forward",
-    readers=("feed_forward.gate_proj", "feed_forward.up_proj"),
-    last="feed_forward.down_proj",
-    bypass="pre_ff_layernorm",
-)
-JAMBA_MIXTURE = attrs.evolve(
-    JAMBA,
-    readers=("feed_forward.router", "feed_forward.experts.gate_up_proj"),
-    last="feed_forward.experts.down_proj",
-)
-ATTENTION = {"mixer": "self_attn", "projection": "self_attn.o_proj"}
-FALCON_H1 = attrs.evolve(JAMBA, projection="")  # two mixers side by side
-LFM2 = attrs.evolve(
-    JAMBA,
-    mixer="conv",
-    projection="conv.out_proj",
-    readers=("feed_forward.w1", "feed_forward.w3"),
-    last="feed_forward.w2",
-    bypass="ffn_norm",
-)
-LFM2_MIXTURE = attrs.evolve(
-    LFM2,
-    readers=("feed_forward.gate", "feed_forward.experts.gate_up_proj"),
-    last="feed_forward.experts.down_proj",
-)
-LFM2_ATTENTION = {"mixer": "self_attn", "projection": "self_attn.out_proj"}
-MINIMAX = attrs.evolve(
-    MIXTURE, wiring="branch-norm", bypass="", gain="mlp_alpha_factor", scale="mlp_beta_factor"
-)  # its linear attention names its output projection otherwise
+from ctxblocks import ArgumentError, ImplicitUpdate, LinearWeights, Read
+from ctxblocks.numerics import widen
+from ctxblocks_transformers.wiring.reads import BlockReads
+from ctxblocks_transformers.wiring.sites import EVERY, Hooks, NetworkSite, Site, patched, picked, rows, shifted
+from ctxblocks_transformers.wiring.view import BlockView, ModelView
+
+
+class ProjectionSite(Site):
+    """The output projection of a block's mixer. Nothing bypasses it."""
+
+    name = "out-proj"
+
+    def watch(self, hooks: Hooks, reads: BlockReads, tokens: slice | Tensor = EVERY) -> None:
+        """Record the layer's input and the input of the output projection."""
+        super().watch(hooks, reads, tokens)
+
+        def read(x: Tensor) -> None:
+            reads.z = picked(x, tokens)
+
+        hooks.before(self.block.modules[self.block.spec.projection], read)
+
+    def complete(self, hooks: Hooks, make: Callable[[BlockReads], ImplicitUpdate]) -> None:
+        """Apply the operator to the input of the output projection."""
+        hooks.before(
+            self.block.modules[self.block.spec.projection],
+            lambda x: patched(x, make(BlockReads(z=rows(x))).operator),
+        )
+
+    def readers(self) -> dict[str, LinearWeights]:
+        """The output projection."""
+        return self.block.weights(self.block.spec.projection)
+
+    def formulas(self) -> tuple[str, str]:
+        """The weight update in words."""
+        return "ΔW = (W δ) kᵀ, δ = y_C − y, k = y / ‖y‖², y the input of the output projection W", "none"
+
+
+class PreNormSite(NetworkSite):
+    """Only a factor lies between the last dense layer and the place of the bias shift."""
+
+    foldable = True
+
+    @property
+    def bias_path(self) -> str:
+        """The last dense layer, if there is one."""
+        last = self.block.spec.last
+        return last[0] if len(last) == 1 else ""
+
+
+class PostNormSite(NetworkSite):
+    """The bias shift is added inside the norm that closes the block."""
+
+    foldable = True
+
+    @property
+    def bias_path(self) -> str:
+        """The module inside the last norm."""
+        return self.block.spec.inner
+
+    @property
+    def shift_place(self) -> str:
+        """Where the bias shift is added, in words."""
+        inner = self.block.spec.inner
+        return f"the output of {inner}, inside the last norm" if inner else "the layer's output"
+
+
+class ParallelSite(NetworkSite):
+    """The network's input does not depend on other tokens, so that the bias shift carries the whole context.
+
+    The mixer's output serves as the residual stream.
+    """
+
+    foldable = True
+
+    def watch(self, hooks: Hooks, reads: BlockReads, tokens: slice | Tensor = EVERY) -> None:
+        """Record the layer's input and the mixer's output."""
+        Site.watch(self, hooks, reads, tokens)
+        self.watch_bypass(hooks, reads, tokens)
+
+    def watch_bypass(self, hooks: Hooks, reads: BlockReads, tokens: slice | Tensor = EVERY) -> None:
+        """Record the mixer's output, times the layer's factor."""
+        scale = self.block.scale
+
+        def bypass(x: Tensor) -> None:
+            reads.bypass = picked(x * scale, tokens)
+
+        hooks.after(self.block.modules[self.block.spec.mixer], bypass)
+
+    def complete(self, hooks: Hooks, make: Callable[[BlockReads], ImplicitUpdate]) -> None:
+        """Make the update after the mixer, and add its shift to the layer's output."""
+        base = BlockReads()
+        made: list[ImplicitUpdate] = []
+
+        def mixed(_: Tensor) -> None:
+            made[:] = [make(base)]
+
+        self.watch_bypass(hooks, base)
+        hooks.after(self.block.modules[self.block.spec.mixer], mixed)
+        hooks.after(self.shift_module, lambda x: shifted(x, made[0].shift))
+
+    def read(self, reads: BlockReads) -> Read:
+        """The mixer's output, with an input of the network that does not depend on the context."""
+        assert reads.bypass is not None
+        bypass = widen(reads.bypass)
+        return Read(bypass, bypass, depends=False)
+
+    def changed(self) -> dict[str, LinearWeights]:
+        """No weights: the operator is the identity."""
+        return {}
+
+    def formulas(self) -> tuple[str, str]:
+        """The weight update and the bias shift in words."""
+        return "ΔW = 0: the network reads no other token", f"Δb' = mix_C − mix, added to {self.shift_place}"
+
+    @property
+    def bias_path(self) -> str:
+        """The mixer's output projection."""
+        return self.block.spec.projection
+
+
+NETWORKS: dict[str, type[Site]] = {
+    "pre-norm": PreNormSite,
+    "sandwich": NetworkSite,
+    "branch-norm": NetworkSite,
+    "post-norm": PostNormSite,
+    "parallel": ParallelSite,
+    "mixer-only": ProjectionSite,
+    "network-only": Site,
+}
+"""The site that `site="network"` asks for, by the wiring of the block: the output projection in blocks without a network."""
+SITES = ("network", "out-proj")
+
+
+def check_site(site: str) -> None:
+    """Raise unless there is a site of that name.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    if site not in SITES:
+        raise ArgumentError(f"site: got {site!r}, needs 'network' or 'out-proj'")
+
+
+def site_of(block: BlockView, asked: str) -> Site:
+    """The site of a block: the one asked for, where the block has it."""
+    if not block.spec.mixer:
+        return Site(block)
+    return ProjectionSite(block) if asked == ProjectionSite.name else NETWORKS[block.spec.wiring](block)
+
+
+def sites_of(view: ModelView, asked: str) -> tuple[Site, ...]:
+    """The site of every block.
+
+    Raises:
+        ArgumentError: a block's mixer has no output projection that could take an update.
+    """
+    sites = tuple(site_of(block, asked) for block in view.blocks)
+    for site in sites:
+        if isinstance(site, ProjectionSite) and not site.block.spec.projection:
+            raise ArgumentError(
+                f"site: got 'out-proj', needs 'network' for {view.model.config.model_type!r}: the mixer of layer "
+                f"{site.block.index}, {site.block.spec.mixer!r}, has no one output projection that reads a token at a time"
+            )
+    return sites

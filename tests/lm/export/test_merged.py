@@ -7,19 +7,18 @@ from typing import Any
 import pytest
 import torch
 from ctxblocks_transformers import InertUpdateError, ModelUpdate, transfer_model
-from ctxblocks_transformers.export.changes import Change
 from ctxblocks_transformers.wiring.family import family_of
 from lm.table import SOME_GUESSED, TYPES, bound_of, has_projections
 from lm.tiny import prompt, state, tiny
 from lm.updates.test_transfer_model import EXACT
 from transformers import AutoModelForCausalLM
 
-from ctxblocks import ArgumentError, Augmented, ShapeError
+from ctxblocks import ArgumentError, Augmented, RankOneChange, ShapeError
 
 NORM_BEHIND = ("sandwich", "branch-norm")
 REFUSED = {
     **dict.fromkeys(("axk1", "jetmoe"), "a block changes what its last dense layer puts out"),
-    "llama4_text": "the last dense layer of block 1 reads zero",
+    "llama4_text": "the input of the last dense layer of block 1 is zero",
 }
 """Types whose networks do not end with their last dense layers, and one whose experts read zero here."""
 
@@ -42,7 +41,7 @@ def test_the_copy_answers_as_with_the_context(model_type: str, site: Any, place:
     before, update = state(model), transfer_model(model, prompt(), site=site)
     reason = REFUSED.get(model_type)
     if {spec.wiring for spec in update.family.blocks} & set(NORM_BEHIND):
-        reason = "has a norm behind its network"
+        reason = "has a norm after its network"
     if place == "last-layer" and site == "network" and reason:
         with pytest.raises(ArgumentError, match=reason):
             update.merged(model, place)
@@ -162,7 +161,7 @@ def test_what_cannot_be_merged() -> None:
     """Several tokens, another model, a place that is none, matrices that blocks share: the model stays as it was."""
     model = tiny("llama")
     before, update = state(model), transfer_model(model, prompt())
-    with pytest.raises(ShapeError, match="2 tokens that stay, needs one"):
+    with pytest.raises(ShapeError, match="2 remaining tokens, needs one"):
         transfer_model(model, prompt(), keep=[1]).merged(model)
     with pytest.raises(ArgumentError, match="not those that the update was made with"):
         update.merged(tiny("llama", seed=1))
@@ -184,6 +183,6 @@ def test_a_merge_that_does_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     """At the second site nothing but weights changes; if they do not, the output is that without the update."""
     model = tiny("llama")
     update = transfer_model(model, prompt(), site="out-proj")
-    monkeypatch.setattr(Change, "add", lambda self: None)
-    with pytest.raises(InertUpdateError, match="what it is without the update"):
+    monkeypatch.setattr(RankOneChange, "add", lambda self: None)
+    with pytest.raises(InertUpdateError, match="the same as without the update"):
         update.merged(model)

@@ -26,7 +26,7 @@ CHANGED = "a block changes what its last dense layer puts out"
 REFUSED = {
     **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "nemotron_h"), PROJECTION),
     **dict.fromkeys(("axk1", "jetmoe", "laguna"), CHANGED),
-    "llama4_text": "the last dense layer of block 1 reads zero",
+    "llama4_text": "the input of the last dense layer of block 1 is zero",
 }
 """Types that PEFT does not adapt or reads back otherwise, or whose networks do not end with their last dense layers."""
 
@@ -74,7 +74,7 @@ def test_every_family_is_written_exactly_or_refused(model_type: str, site: Any, 
     before, update = state(model), transfer_model(model, prompt(), site=site)
     reason = REFUSED.get(model_type)
     if {spec.wiring for spec in update.family.blocks} & {"sandwich", "branch-norm"}:
-        reason = "a norm behind its network"
+        reason = "a norm after its network"
     if reason and (site == "network" or reason == PROJECTION):
         with pytest.raises(ArgumentError, match=reason):
             update.to_peft(folder, model)
@@ -147,9 +147,9 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Each by its own error, and no file is left."""
     model, folder = tiny("llama"), tmp_path / "inside" / "a"
     before, update = state(model), transfer_model(model, prompt())
-    with pytest.raises(ShapeError, match="2 tokens that stay, needs one"):
+    with pytest.raises(ShapeError, match="2 remaining tokens, needs one"):
         transfer_model(model, prompt(), keep=[1]).to_peft(folder, model)
-    with pytest.raises(ArgumentError, match=r"offset .* a LoRA adapter carries none"):
+    with pytest.raises(ArgumentError, match=r"offset .* a LoRA adapter has none"):
         transfer_model(model, prompt(), solver=Augmented()).to_peft(folder, model)
     with pytest.raises(ArgumentError, match="not those that the update was made with"):
         update.to_peft(folder, tiny("llama", seed=1))
@@ -161,7 +161,7 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert state(model) == before
     folder.mkdir(exist_ok=True, parents=True)
     (folder / "mine").write_text("x")
-    with pytest.raises(ArgumentError, match="holds files, needs a new or an empty folder"):
+    with pytest.raises(ArgumentError, match="contains files, needs a new or an empty folder"):
         update.to_peft(folder, model)
     assert [path.name for path in folder.parent.rglob("*")] == ["a", "mine"]
 

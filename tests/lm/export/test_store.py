@@ -97,7 +97,7 @@ def test_damage_is_seen_wherever_it_is(written: bytes, tmp_path: Path) -> None:
     """Cut short anywhere, or one bit of any byte in a hundred changed."""
     path = tmp_path / "update"
     for length in (0, 1, 7, 8, 100, len(written) // 2, len(written) - 1):
-        refused(path, written[:length], "is damaged or no safetensors file")
+        refused(path, written[:length], "is damaged or not a safetensors file")
     for index in range(0, len(written), 101):
         changed = bytes([written[index] ^ 1])
         refused(path, written[:index] + changed + written[index + 1 :], "needs")
@@ -106,7 +106,7 @@ def test_damage_is_seen_wherever_it_is(written: bytes, tmp_path: Path) -> None:
 def test_files_of_something_else_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Text, other tensors, and what a later ctxblocks wrote."""
     path = tmp_path / "other"
-    refused(path, b"# notes\n" * 10, "is damaged or no safetensors file")
+    refused(path, b"# notes\n" * 10, "is damaged or not a safetensors file")
     refused(
         path, safetensors.torch.save({"x": torch.zeros(2)}), "something else, needs one that ModelUpdate.save wrote"
     )

@@ -115,7 +115,7 @@ def test_every_type_by_its_fastest_way(model_type: str) -> None:
     """What `trace` chooses against one pass for each prefix: up to what float32 rounds, where models compute in it."""
     model, ids = tiny(model_type), prompt(7)
     if model_type in STREAMS:
-        with pytest.raises(ArgumentError, match="of a model with several streams take transfer_model"):
+        with pytest.raises(ArgumentError, match="for a model with several residual streams call transfer_model"):
             trace(model, ids)
         return
     found, wanted = trace(model, ids), trace(model, ids, route="one by one")
@@ -131,7 +131,7 @@ def test_windows_shorter_than_the_prompt() -> None:
     assert set(model.config.layer_types) == {"sliding_attention", "full_attention"}
     found, wanted = trace(model, ids), trace(model, ids, route="one by one")
     assert found.route == "copies, by self slot in 1 blocks and by mask in 1"
-    assert (found.measure("marginal") - wanted.measure("marginal")).abs().max() <= 1e-6
+    assert (found.measure("marginal-change") - wanted.measure("marginal-change")).abs().max() <= 1e-6
 
 
 def test_measures_are_those_of_dense_matrices() -> None:
@@ -139,12 +139,12 @@ def test_measures_are_those_of_dense_matrices() -> None:
     generator = torch.Generator().manual_seed(0)
     direction, key, shift = torch.randn(3, 9, 5, generator=generator, dtype=torch.float64)
     weights = [torch.randn(*shape, 5, generator=generator, dtype=torch.float64) for shape in ((7,), (2, 3))]
-    found = measure(ContextOperator(direction, key), shift, weights)
+    found = measure(ImplicitUpdate(ContextOperator(direction, key), shift), weights)
     stack = torch.cat([weight.reshape(-1, 5) for weight in weights])
     dense = torch.einsum("md,nd,ne->nme", stack, direction, key)
     steps, flat = dense.diff(dim=0), dense.flatten(1)
     torch.testing.assert_close(found["norm"], flat.norm(dim=-1))
-    torch.testing.assert_close(found["marginal"], steps.flatten(1).norm(dim=-1))
+    torch.testing.assert_close(found["marginal-change"], steps.flatten(1).norm(dim=-1))
     torch.testing.assert_close(found["alignment"], torch.cosine_similarity(flat[1:], flat[:-1]))
     torch.testing.assert_close(found["determinant"], torch.linalg.det(ContextOperator(direction, key).dense()))
     torch.testing.assert_close(found["shift"], shift.norm(dim=-1))
@@ -156,11 +156,12 @@ def test_measures_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(1)
     direction, key = torch.randn(2, 9, 5, generator=generator, dtype=torch.float64)
     weight = torch.randn(7, 5, generator=generator, dtype=torch.float64)
-    whole = measure(ContextOperator(direction, key), None, [weight])
-    monkeypatch.setattr("ctxblocks_transformers.prefixes.measures.LEAST", 1)
+    update = ImplicitUpdate(ContextOperator(direction, key))
+    whole = measure(update, [weight])
+    monkeypatch.setattr("ctxblocks.algebra.lengths.LEAST", 1)
     for images in (1, 14, 21, 56, 63):
-        monkeypatch.setattr("ctxblocks_transformers.prefixes.measures.IMAGES", images)
-        for name, values in measure(ContextOperator(direction, key), None, [weight]).items():
+        monkeypatch.setattr("ctxblocks.algebra.lengths.IMAGES", images)
+        for name, values in measure(update, [weight]).items():
             torch.testing.assert_close(values, whole[name])
 
 
@@ -185,7 +186,7 @@ def test_what_cannot_work_is_refused_and_the_model_is_as_it_was() -> None:
         ({"queries": "all"}, "queries: got 'all'"),
         ({"site": "head"}, "site: got 'head'"),
         ({"route": "magic"}, "route: got 'magic'"),
-        ({"route": "copies"}, "Mamba2Mixer, whose reads have no copies"),
+        ({"route": "copies"}, "Mamba2Mixer, which cannot be computed for copies"),
     ):
         with pytest.raises(ArgumentError, match=message):
             trace(model, prompt(), **options)
@@ -226,7 +227,7 @@ def test_models_spread_over_devices() -> None:
     )
     wrapped = spread.model.layers[0].mlp.forward
     found = trace(spread, ids)
-    assert torch.equal(found.measure("marginal"), wanted.measure("marginal"))
+    assert torch.equal(found.measure("marginal-change"), wanted.measure("marginal-change"))
     assert spread.model.layers[0].mlp.forward == wrapped
     with pytest.raises(ArgumentError, match="is offloaded"):
         trace(cpu_offload(tiny("llama", torch.float32), execution_device="cpu"), ids)
@@ -239,5 +240,5 @@ def test_as_json() -> None:
     found = trace(tiny("llama"), prompt(4))
     text = json.loads(json.dumps(found.as_json(["a", "b", "c", "d"])))
     assert text["tokens"] == ["a", "b", "c", "d"]
-    assert len(text["measures"]["marginal"]) == 2
-    assert len(text["measures"]["marginal"][0]) == 3
+    assert len(text["measures"]["marginal-change"]) == 2
+    assert len(text["measures"]["marginal-change"][0]) == 3

@@ -39,14 +39,14 @@ def test_the_command_writes_what_trace_finds(folder: Path, tmp_path: Path, capsy
     assert lines[0] == "llama, family llama, 5 tokens, every prefix for the last token"
     assert lines[1].startswith("found by copies, by self slot, ")
     assert len(lines) == 6
-    step = int(found.measure("marginal")[0].argmax())
+    step = int(found.measure("marginal-change")[0].argmax())
     assert lines[3].startswith(f"0 network {float(found.measure('norm')[0, -1]):.4g} ")
-    assert f"{float(found.measure('marginal')[0, step]):.4g} {step} {TEXT.split()[step]!r}" in lines[3]
+    assert f"{float(found.measure('marginal-change')[0, step]):.4g} {step} {TEXT.split()[step]!r}" in lines[3]
     document = json.loads((out / "trace.json").read_text())
     assert document["tokens"] == TEXT.split()
-    assert document["measures"]["marginal"] == found.measure("marginal").tolist()
+    assert document["measures"]["marginal-change"] == found.measure("marginal-change").tolist()
     held = data_of((out / "trace.html").read_text())
-    for name in ("norm", "marginal"):
+    for name in ("norm", "marginal-change"):
         torch.testing.assert_close(
             torch.tensor(held["measures"][name]["values"]).double(), found.measure(name)[:, -4:], rtol=1e-4, atol=1e-6
         )

@@ -27,15 +27,14 @@ def test_the_monitor_measures_what_dense_matrices_say(model_type: str, site: Any
         weight = torch.cat(Course(update, place).weights()).double()
         deltas = weight @ update.operator.direction.double().unsqueeze(-1) * update.operator.key.double().unsqueeze(-2)
         sizes = torch.linalg.matrix_norm(deltas)
-        before = torch.cat([torch.zeros_like(deltas[:1]), deltas[:-1]])
-        cosines = (deltas * before).sum((-2, -1)) / (sizes * torch.linalg.matrix_norm(before)).clamp_min(1e-300)
+        cosines = (deltas[1:] * deltas[:-1]).sum((-2, -1)) / (sizes[1:] * sizes[:-1]).clamp_min(1e-300)
         eye = torch.eye(weight.shape[1], dtype=torch.float64)
         squares = update.operator.direction.double().unsqueeze(-1) * update.operator.key.double().unsqueeze(-2)
         shift = torch.zeros(5) if update.shift is None else update.shift.norm(dim=-1)
         for name, values in {
             "alignment": cosines,
             "determinant": torch.linalg.det(eye + squares),
-            "marginal-change": torch.linalg.matrix_norm(deltas - before),
+            "marginal-change": torch.linalg.matrix_norm(deltas.diff(dim=0)),
             "norm": sizes,
             "shift-norm": shift.double(),
         }.items():

@@ -7,10 +7,10 @@ import pytest
 import torch
 from ctxblocks_transformers import InertUpdateError, replay
 from ctxblocks_transformers.updates import replay as module
-from ctxblocks_transformers.updates.model_update import inputs_of, put
 from ctxblocks_transformers.updates.runs import route_of
-from ctxblocks_transformers.wiring.hooks import Hooks
-from ctxblocks_transformers.wiring.reads import observe
+from ctxblocks_transformers.wiring.calling import inputs_of
+from ctxblocks_transformers.wiring.passes import observe
+from ctxblocks_transformers.wiring.sites import Hooks
 from lm.tiny import prompt, tiny
 from lm.updates.test_transfer_model import EXACT, SINGLE, state
 
@@ -83,12 +83,12 @@ def test_all_tokens_that_stay_are_those_of_the_full_run(model_type: str) -> None
     first = prompt().shape[1] - 1
     kept = torch.arange(first, ids.shape[1])
     with torch.no_grad():
-        full, logits = observe(found.view, found.sites, inputs_of(model, ids, torch.arange(ids.shape[1])))
+        full, logits = observe(model, found.sites, inputs_of(model, ids, torch.arange(ids.shape[1])))
         with Hooks() as hooks:
             for site, update in zip(found.sites, found.updates, strict=True):
                 assert update is not None
-                put(hooks, site, update)
-            alone, again = observe(found.view, found.sites, inputs_of(model, ids[:, first:], kept))
+                site.put(hooks, update)
+            alone, again = observe(model, found.sites, inputs_of(model, ids[:, first:], kept))
     pairs = [(mine.entered, theirs.entered) for mine, theirs in zip(alone, full, strict=True)]
     for mine, theirs in [*pairs, (again, logits)]:
         assert mine is not None
@@ -169,7 +169,7 @@ def test_updates_that_do_nothing_are_refused() -> None:
     assert known is not None
     (block,) = known.blocks
     nothing = attrs.evolve(block, wiring="network-only", mixer="", projection="")
-    with pytest.raises(InertUpdateError, match="what it is without the update"):
+    with pytest.raises(InertUpdateError, match="the same as without the update"):
         replay(lively("llama"), prompt(), STEPS, family=attrs.evolve(known, blocks=(nothing,)))
 
 
@@ -194,7 +194,7 @@ def test_what_cannot_be_replayed_is_refused() -> None:
         replay(model, prompt(), 1, site="head")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="LlamaModel gives no logits, needs a causal language model"):
         replay(model.model, prompt(), 1, family=attrs.evolve(_llama(), layers="layers"))
-    with pytest.raises(ArgumentError, match="later tokens change what BertLMHeadModel puts out"):
+    with pytest.raises(ArgumentError, match="the outputs of BertLMHeadModel at earlier tokens depend on later ones"):
         replay(lively("bert", is_decoder=False), prompt(), 1)
 
 

@@ -6,7 +6,7 @@ import attrs
 import pytest
 import torch
 from ctxblocks_transformers import Difference, InertUpdateError, guess, transfer_model
-from ctxblocks_transformers.updates.model_update import refuse_inert
+from ctxblocks_transformers.wiring.difference import refuse_inert
 from ctxblocks_transformers.wiring.family import family_of, proven
 from lm.tiny import prompt, state, tiny
 from torch import nn
@@ -133,7 +133,7 @@ def attrs_like(**config: Any) -> nn.Module:
 
 def test_an_update_that_changes_nothing_is_an_error() -> None:
     """The output without the update, where the context makes another: said, and only then."""
-    with pytest.raises(InertUpdateError, match=r"what it is without the update, and 0\.5 from that with the context"):
+    with pytest.raises(InertUpdateError, match=r"the same as without the update, and 0\.5 from that with the context"):
         refuse_inert(Difference(full=0.5, plain=0.0, effect=0.5, size=2.0))
     refuse_inert(Difference(full=0.0, plain=0.5, effect=0.5, size=2.0))
     refuse_inert(Difference(full=0.0, plain=0.0, effect=0.0, size=2.0))
@@ -150,7 +150,7 @@ def test_another_model_is_refused() -> None:
         with pytest.raises(ArgumentError, match="needs 'llama' with 2"), update.applied(other):
             pass
     model = tiny("llama")
-    with update.applied(model), pytest.raises(ShapeError, match=r"needs \(1, 1\), the tokens that stay"):
+    with update.applied(model), pytest.raises(ShapeError, match=r"needs \(1, 1\), the remaining tokens"):
         model(prompt())
 
 

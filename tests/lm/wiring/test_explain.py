@@ -33,7 +33,7 @@ def test_consecutive_layers_of_one_kind_share_a_row() -> None:
         (
             "gemma2",
             "ΔW = (W δ) kᵀ",
-            "Δb' = r_C − r, added to the layer's output, behind post_feedforward_layernorm",
+            "Δb' = r_C − r, added to the layer's output, after post_feedforward_layernorm",
             {"mlp.gate_proj.weight": (48, 32), "mlp.up_proj.weight": (48, 32)},
         ),
         (

@@ -1,10 +1,12 @@
-"""The layer, its configuration and its claims."""
+"""The layer, its configuration and its traits."""
 
 import attrs
 import torch
 from torch import Tensor, nn
 
-from ctxblocks import ArgumentError, ProjectedLayer, Traits
+from ctxblocks import ProjectedLayer, Traits
+from ctxblocks.numerics import widen
+from ctxblocks.validators import at_least
 
 
 @attrs.frozen(kw_only=True)
@@ -12,27 +14,20 @@ class MeanPoolConfig:
     """Gated mean pooling.
 
     Attributes:
-        width: of the query, the tokens and the output.
-        gated: whether the query gates the mean, entry by entry.
-        bias: whether values, gate and projection have one.
+        width: d, of the query, the tokens and the output.
+        gated: whether the mean is multiplied by a gate computed from the query.
+        bias: whether values, gate and projection have biases.
     """
 
-    width: int
+    width: int = attrs.field(validator=at_least(1, advice="choose the width of your tokens", by_class=True))
     gated: bool = True
     bias: bool = False
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse widths below 1."""
-        if self.width < 1:
-            raise ArgumentError(
-                f"MeanPoolConfig: got width={self.width}, needs at least 1; choose the width of your tokens"
-            )
 
 
 class MeanPool(ProjectedLayer):
     """`A(C, x) = O (σ(G x) ⊙ m)`, `m = (V c_1 + … + V c_n + V x) / (n + 1)`.
 
-    The query is one of the tokens of the mean, so that no context at all is a case like any other.
+    The mean includes the query, so that it is defined without context too.
     """
 
     def __init__(self, config: MeanPoolConfig) -> None:
@@ -55,13 +50,14 @@ class MeanPool(ProjectedLayer):
         queries: Tensor,  # (…, n + 1, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """All rows from one running sum over the context, kept in float32 at least."""
+        """All rows from one running sum over the context, in float32 for half types."""
         self.check_causal(queries, context)
         own = self.value(queries)  # (…, n + 1, d)
-        wide = torch.promote_types(own.dtype, torch.float32)
-        sums = nn.functional.pad(self.value(context).to(wide).cumsum(dim=-2), (0, 0, 1, 0))  # row i: c_1 … c_i
-        counts = torch.arange(1, queries.shape[-2] + 1, dtype=wide, device=queries.device).unsqueeze(-1)  # (n + 1, 1)
-        means = ((sums + own.to(wide)) / counts).to(own.dtype)
+        sums = nn.functional.pad(widen(self.value(context)).cumsum(dim=-2), (0, 0, 1, 0))  # row i: c_1 … c_i
+        counts = torch.arange(1, queries.shape[-2] + 1, dtype=sums.dtype, device=sums.device).unsqueeze(
+            -1
+        )  # (n + 1, 1)
+        means = ((sums + widen(own)) / counts).to(own.dtype)
         output: Tensor = self.projection(self._gated(queries, means))
         return output
 
@@ -73,6 +69,6 @@ class MeanPool(ProjectedLayer):
         return mean if self.gate is None else torch.sigmoid(self.gate(query)) * mean
 
 
-def claims(config: MeanPoolConfig) -> Traits:
-    """A mean does not know the order of its terms."""
+def traits(config: MeanPoolConfig) -> Traits:
+    """A mean does not depend on the order of its terms."""
     return Traits(permutation_invariant=True)

@@ -1,4 +1,4 @@
-"""The section of a reproduction: the paper's claims and figures, or of an unfinished one its losses so far."""
+"""The section of a reproduction: the paper's claims and figures, or the losses so far of an unfinished run."""
 
 from pathlib import Path
 
@@ -9,13 +9,14 @@ from safetensors import SafetensorError
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.experiments.captions import describe_model, describe_run
 from ctxblocks.experiments.checkpoints import HISTORY
-from ctxblocks.experiments.claims import Claim, final_losses
+from ctxblocks.experiments.claims import final_losses
 from ctxblocks.experiments.figures import compose
-from ctxblocks.experiments.metrics import SCHEMA, Array, Metrics
+from ctxblocks.experiments.metrics import SCHEMA, Metrics
 from ctxblocks.experiments.presets import Configuration
 from ctxblocks.experiments.record import Record, read_record
-from ctxblocks.report.content import Measured, Section, Statement, Table
+from ctxblocks.report import Section, Table
 from ctxblocks.runs.figure import BLUE, GREY, RED, Curve, Figure, Panel
+from ctxblocks.runs.statistics import Array, Mean
 from ctxblocks.runs.tables import read_table
 
 TITLE = "The implicit dynamics of a context, reproduced"
@@ -26,7 +27,7 @@ LEAD = (
 
 
 def read_reproduction(run: Path) -> Section:
-    """The section of a run in its folder, finished or not.
+    """The section of the run in a folder, finished or not.
 
     Raises:
         ArgumentError: a file is damaged or of another version.
@@ -39,13 +40,13 @@ def read_reproduction(run: Path) -> Section:
 
 
 def reproduction_section(record: Record, metrics: Metrics) -> Section:
-    """Of a run with its claims and numbers."""
-    config, held = record.configuration, sum(claim.holds for claim in record.claims)
+    """The section of a complete run."""
+    config, held = record.configuration, sum(claim.holds is True for claim in record.claims)
     return Section(
         title=f"{TITLE}: {config.name}",
         lead=f"{LEAD}: {held} of {len(record.claims)} hold.",
         command=record.command,
-        statements=tuple(_statement(claim) for claim in record.claims),
+        statements=record.claims,
         tables=(_losses(config, metrics),),
         figures=tuple(compose(config, metrics, record.claims)),
         settings=_settings(config),
@@ -54,22 +55,12 @@ def reproduction_section(record: Record, metrics: Metrics) -> Section:
     )
 
 
-def _statement(claim: Claim) -> Statement:
-    return Statement(
-        about=f"Figure {claim.figure}",
-        statement=claim.statement,
-        criterion=claim.criterion,
-        measured=claim.measured,
-        holds=claim.holds,
-    )
-
-
 def _losses(config: Configuration, metrics: Metrics) -> Table:
     losses = {model.name: final_losses(metrics, model.name) for model in config.models}
     return Table(
         title="Models",
         heads=("model", "final validation loss ½(ŷ − y)²", "zero predictor"),
-        rows=tuple((name, Measured(loss), Measured(zero)) for name, (loss, zero) in losses.items()),
+        rows=tuple((name, Mean(loss), Mean(zero)) for name, (loss, zero) in losses.items()),
     )
 
 
@@ -79,7 +70,7 @@ def _settings(config: Configuration) -> tuple[tuple[str, str], ...]:
 
 
 def _unfinished(record: Record, run: Path) -> Section:
-    """What training has come to."""
+    """The section of an unfinished run: the steps taken, and the losses so far."""
     config = record.configuration
     histories = {model.name: _history(run / "checkpoints" / f"{model.name}.safetensors") for model in config.models}
     steps = {name: int(history[-1, 0]) if len(history) else 0 for name, history in histories.items()}

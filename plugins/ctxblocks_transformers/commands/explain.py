@@ -1,26 +1,24 @@
-"""`ctxblocks explain`: how the layers of a language model are wired, and what takes the update in each."""
+"""`ctxblocks explain`: how the layers of a language model are wired, and which weights take the update in each."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from ctxblocks.cli.options import Device, Json, Model, Seed, console, print_json
-from ctxblocks.registration.families import WIRINGS
-from ctxblocks.registration.registry import registry
+from ctxblocks import WIRINGS, registry
+from ctxblocks.cli import Device, Json, UnusedSeed, console, new_table, print_json, print_lines
+from ctxblocks_transformers.commands.options import Model
 
 if TYPE_CHECKING:
     from ctxblocks_transformers import LayerReport, ModelReport
 
 
-def explain(model: Model, *, as_json: Json = False, seed: Seed = 0, device: Device = "auto") -> None:
-    """Print wiring, readers, shapes and formulas of a language model, layer by layer.
+def explain(model: Model, *, as_json: Json = False, seed: UnusedSeed = 0, device: Device = "auto") -> None:
+    """Print wiring, input projections, shapes and formulas of a language model, layer by layer.
 
-    A model whose type is registered is read from its configuration alone; the layers of any other are watched on a few
-    tokens, and their wiring is used only if the identity holds with it.
+    For a registered model type the configuration of the model suffices. The wiring of any other model is guessed from its
+    activations on a few tokens, and is used only if the identity holds with it.
     """
     report = _explained(model, device)
     if as_json:
@@ -66,20 +64,19 @@ def _plain_row(row: "LayerReport") -> dict[str, Any]:
 
 
 def _print(report: "ModelReport", out: Console) -> None:
-    """One line for each run of like layers, then what the wirings and formulas are."""
-    out.print(f"{report.kind} ({report.model_type}), family {report.family}, layers at {report.layers}", soft_wrap=True)
+    """Print one line for each run of equal layers, then the wirings and formulas."""
+    print_lines(out, [f"{report.kind} ({report.model_type}), family {report.family}, layers at {report.layers}"])
     heads = ("layers", "class", "wiring", "mixer", "takes the update", "output projection")
-    table = Table(*heads, box=box.SIMPLE_HEAD if out.is_terminal else None)
-    for column in table.columns:
-        column.overflow = "fold"
+    table = new_table(out, *heads)
     for row in report.rows:
         table.add_row(_span(row), row.kind, row.spec.wiring, row.spec.mixer or "–", _takes(row), _named(row.projection))
     out.print(table)
-    for wiring in dict.fromkeys(row.spec.wiring for row in report.rows):
-        out.print(f"{wiring}: {WIRINGS[wiring]}", soft_wrap=True)
+    print_lines(
+        out, (f"{wiring}: {WIRINGS[wiring]}" for wiring in dict.fromkeys(row.spec.wiring for row in report.rows))
+    )
     for update, shift in dict.fromkeys((row.update, row.shift) for row in report.rows):
         spans = ", ".join(_span(row) for row in report.rows if (row.update, row.shift) == (update, shift))
-        out.print(f"layers {spans}: {update}; shift: {shift}", soft_wrap=True)
+        print_lines(out, [f"layers {spans}: {update}; shift: {shift}"])
 
 
 def _span(row: "LayerReport") -> str:
@@ -87,7 +84,7 @@ def _span(row: "LayerReport") -> str:
 
 
 def _takes(row: "LayerReport") -> str:
-    """The tensors of the site, with their shapes; of a parallel block there are none."""
+    """The tensors of the site, with their shapes; a parallel block has none."""
     if not row.site or (row.site == "network" and row.spec.wiring == "parallel"):
         return "–"
     return _named(row.readers if row.site == "network" else row.projection)

@@ -1,0 +1,15 @@
+from .cells import SCHEMA as SCHEMA
+from .conditions import CONDITIONS as CONDITIONS
+from .config import PRESETS as PRESETS
+from .config import CompareConfig as CompareConfig
+from .config import compare_config as compare_config
+from .decay import Decay as Decay
+from .decay import decay_exponent as decay_exponent
+from .folder import Comparison as Comparison
+from .folder import read_comparison as read_comparison
+from .run import compare as compare
+from .section import comparison_section as comparison_section
+from .summary import Line as Line
+from .summary import lengths_of as lengths_of
+from .summary import order_differs as order_differs
+from .summary import summarize as summarize

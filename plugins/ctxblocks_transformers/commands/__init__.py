@@ -1,0 +1,1 @@
+"""The commands `ctxblocks trace`, `explain` and `export`."""
