@@ -24,8 +24,8 @@ def implicit_update(
 
     Theorem. Let a block's output be `T(C, x) = J(r_C, M(z_C))`, where the network `M` reads `z` through linear maps `W` only
     and `J` combines its output with the residual stream `r`. Let `z_{C∖Y} ≠ 0`, or `δ = z_C − z_{C∖Y} = 0`. With
-    `k = z_{C∖Y} / ‖z_{C∖Y}‖²`, `P = I + δkᵀ` and `Δb' = r_C − r_{C∖Y}`, the block with `W P` in place of every `W` and
-    with `Δb'` added to its residual stream has the output `T(C, x)` for the context `C∖Y`.
+    `k = z_{C∖Y} / ‖z_{C∖Y}‖²`, `P = I + δkᵀ` (`P = I` where `δ = 0`) and `Δb' = r_C − r_{C∖Y}`, the block with `W P`
+    in place of every `W` and with `Δb'` added to its residual stream has the output `T(C, x)` for the context `C∖Y`.
 
     Proof. `P z_{C∖Y} = z_{C∖Y} + δ (kᵀz_{C∖Y}) = z_{C∖Y} + δ = z_C`, since `kᵀz_{C∖Y} = 1`. `M` uses `z` only
     in the products `W z`, so that the network with `W P` in place of every `W` returns `M(P z_{C∖Y}) = M(z_C)`. Also
