@@ -21,8 +21,8 @@ from small_experiments import small_configuration
 
 from ctxblocks.experiments import Configuration, Metrics, Record, reproduce
 from ctxblocks.experiments.metrics import SCHEMA
+from ctxblocks.experiments.run import train_and_measure
 from ctxblocks.report import read_sections
-from ctxblocks.runs.jobs import run_jobs
 
 Finished = tuple[Path, Record]
 LABELS = {
@@ -177,7 +177,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_numbers(tmp_path: Path) -> No
     reproduce(small_configuration(3, 6, steps=120), folder, workers=2)
     assert json.loads((folder / "run.json").read_text())["status"] == "complete"
     whole.mkdir()
-    expected = run_jobs(small_configuration(3, 6, steps=120), whole, 1, lambda name, step, steps: None)
+    expected = train_and_measure(small_configuration(3, 6, steps=120), whole, 1, lambda event: None)
     found = pq.read_table(folder / "metrics.parquet")
     assert found.drop_columns("value").equals(expected.drop_columns("value"))
     assert np.array_equal(found["value"].to_numpy(), expected["value"].to_numpy(), equal_nan=True)
