@@ -55,9 +55,9 @@ def test_a_killed_comparison_is_resumed(tmp_path: Path) -> None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    landed = len(list(cells.glob("*.parquet")))
+    complete = len(list(cells.glob("*.parquet")))
     config = small(seeds=3)
-    assert landed < len(config.cells())
+    assert complete < len(config.cells())
     assert json.loads((tmp_path / "killed" / "run.json").read_text())["status"] == "running"
     assert same(undrawn(config, tmp_path / "killed", 1).table, undrawn(config, tmp_path / "whole", 1).table)
 

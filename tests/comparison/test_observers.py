@@ -57,7 +57,7 @@ def listening(monkeypatch: pytest.MonkeyPatch) -> Listening:
     return heard
 
 
-def test_an_observer_is_told_every_row_once(listening: Listening, tmp_path: Path) -> None:
+def test_an_observer_is_notified_of_every_row_once(listening: Listening, tmp_path: Path) -> None:
     """Beginning, the table's rows as they land, the end; of a folder that has all, no row."""
     config = compare_config("quick", ("gru",), ("linear",), **SMALL)
     table = undrawn(config, tmp_path, 1, observers=["mine"]).table
@@ -71,7 +71,7 @@ def test_an_observer_is_told_every_row_once(listening: Listening, tmp_path: Path
     assert [kind for kind, _ in listening.told] == ["start", "end"]
 
 
-def test_an_observer_is_told_every_figure(listening: Listening, tmp_path: Path) -> None:
+def test_an_observer_is_notified_of_every_figure(listening: Listening, tmp_path: Path) -> None:
     """By the name of its files, as a PNG."""
     config = compare_config("quick", ("gru",), ("linear",), ("norm",), **SMALL)
     compare(config, tmp_path, 1, observers=["mine"])
@@ -81,7 +81,7 @@ def test_an_observer_is_told_every_figure(listening: Listening, tmp_path: Path) 
     assert set(told.values()) == {b"\x89PNG\r\n\x1a\n"}
 
 
-def test_an_observer_is_told_of_a_failure(
+def test_an_observer_is_notified_of_a_failure(
     listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever breaks off."""

@@ -73,7 +73,7 @@ def test_an_error_in_a_worker_arrives(tmp_path: Path) -> None:
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where writing fails the old file stays, and nothing beside it."""
+    """If writing fails the old file stays, and no other."""
     path = tmp_path / "file"
     write_bytes(path, b"old")
 

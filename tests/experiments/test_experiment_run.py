@@ -52,7 +52,7 @@ if __name__ == "__main__":
 
 
 def test_a_run_leaves_these_files_and_no_others(finished: Finished, configuration: Configuration) -> None:
-    """Nothing written aside stays behind."""
+    """No temporary file is left."""
     folder, _ = finished
     expected = {"run.json", "metrics.parquet", "report.html"}
     expected |= {f"checkpoints/{model.name}.safetensors" for model in configuration.models}
@@ -130,7 +130,7 @@ def test_captions_name_settings_seed_and_verdicts(finished: Finished) -> None:
     assert "rnn has barely learned: validation loss" in record.figures[-1].caption
 
 
-def test_the_report_needs_nothing_beside_itself(finished: Finished) -> None:
+def test_the_report_is_self_contained(finished: Finished) -> None:
     """No address is loaded, no two elements share a name, and claims, captions and figures are there."""
     folder, record = finished
     page = (folder / "report.html").read_text()
@@ -158,8 +158,8 @@ def test_a_complete_run_written_again_is_the_same_bytes(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_numbers(tmp_path: Path) -> None:
-    """Killed after its first checkpoint; it goes on with two workers, which find what one finds."""
+def test_a_killed_run_is_resumed_and_ends_in_the_same_numbers(tmp_path: Path) -> None:
+    """Killed after its first checkpoint; two workers resume it, with the numbers of one."""
     script, folder, whole = tmp_path / "script.py", tmp_path / "run", tmp_path / "whole"
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), str(folder), str(Path(__file__).parent)]
