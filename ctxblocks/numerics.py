@@ -17,11 +17,13 @@ __all__ = [
     "dot",
     "falling_exp",
     "falling_exp_floor",
+    "image",
     "image_norm",
     "linear_recurrence",
     "norm",
     "normal_exp",
     "scaled",
+    "scaled_stack",
     "stack_broadcast",
     "wide_matmul",
     "widen",
@@ -56,6 +58,25 @@ def norm(x: Tensor) -> Tensor:  # (…, d) -> (…)
     unit, scale = scaled(x)
     length: Tensor = torch.linalg.vector_norm(unit, dim=-1) * scale.squeeze(-1)
     return length
+
+
+def image(
+    weights: Sequence[Tensor],  # (m, d) each
+    x: Tensor,  # (…, d)
+) -> Tensor:  # (…, sum of all m), in the accumulator's dtype
+    """`W x` for the vertical stack `W` of the weights, up to a positive factor for each `x` that keeps it within range."""
+    return scaled(x)[0] @ scaled_stack(weights, x)[0].mT
+
+
+def scaled_stack(
+    weights: Sequence[Tensor],  # (m, d) each
+    like: Tensor,
+) -> tuple[Tensor, Tensor]:  # (sum of all m, d), ()
+    """The vertical stack of the weights divided by its largest entry, where and as wide as `like`; and that entry, or 1."""
+    stack = widen(torch.cat([weight.to(like.device) for weight in weights]).to(accumulator(like.dtype)))
+    largest = stack.detach().abs().max()
+    size = torch.where(largest == 0, 1, largest)
+    return stack / size, size
 
 
 def image_norm(
@@ -129,7 +150,10 @@ def stack_broadcast(parts: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def falling_exp(x: Tensor) -> Tensor:
-    """`eˣ` of numbers `x ≤ 0`, raised to a floor far below the round-off of 1: negligible in every sum with a term near 1."""
+    """`eˣ` for `x ≤ 0`, with `x` clamped from below to where `eˣ` is far below the round-off of 1.
+
+    In a sum that has a term near 1 the clamped terms are negligible; on CPUs, subnormal numbers would be slow.
+    """
     return x.clamp(falling_exp_floor(x.dtype), 0.0).exp()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks.algebra.operator import ContextOperator
-from ctxblocks.numerics import cosine, dot, image_norm, norm, scaled, widen
+from ctxblocks.numerics import cosine, dot, image, image_norm, norm, scaled, scaled_stack, widen
 
 IMAGES = 2**17
 """Number of entries of the products `Wδ` that are held in memory at a time: half a mebibyte in float32, to fit the cache."""
@@ -33,8 +33,8 @@ def update_cosine(
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Tensor:  # (…), in [−1, 1]
     """`⟨ΔW₁, ΔW₂⟩_F / (‖ΔW₁‖_F ‖ΔW₂‖_F) = cos(Wδ₁, Wδ₂) cos(k₁, k₂)`; 0 where an update is zero."""
-    images = [_unit_image(weights, each.direction) for each in (one, other)]
-    return (cosine(*images) * cosine(one.key, other.key)).to(one.key.dtype)
+    first, second = image(weights, one.direction), image(weights, other.direction)
+    return (cosine(first, second) * cosine(one.key, other.key)).to(one.key.dtype)
 
 
 def update_distance(
@@ -42,29 +42,30 @@ def update_distance(
     other: ContextOperator,  # (…, d)
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Tensor:  # (…)
-    """`‖ΔW₁ − ΔW₂‖_F` of two updates; their difference has rank at most two."""
-    return _distance(one, other, functools.partial(image_norm, weights))
+    """`‖ΔW₁ − ΔW₂‖_F` of two updates, whose difference has rank at most two."""
+    length = functools.partial(image_norm, weights)
+    return _distance((one.direction, one.key), (other.direction, other.key), length).to(one.key.dtype)
 
 
 def _distance(
-    one: ContextOperator,  # (…, d)
-    other: ContextOperator,  # (…, d)
-    length: Callable[[Tensor], Tensor],  # δ ↦ ‖Wδ‖, or the norm if the directions of the operators are already `Wδ`
-) -> Tensor:  # (…)
+    one: tuple[Tensor, Tensor],  # δ₁ and k₁, (…, d) each; or Wδ₁ and k₁
+    other: tuple[Tensor, Tensor],
+    length: Callable[[Tensor], Tensor],  # δ ↦ ‖Wδ‖; of images Wδ, their norm
+) -> Tensor:  # (…), in the accumulator's dtype
     """The distance of two updates.
 
     With `k₁ = c k₂ + k⊥` and `k⊥` orthogonal to `k₂`, the difference is `(c Wδ₁ − Wδ₂) k₂ᵀ + Wδ₁ k⊥ᵀ`. These two terms
     are orthogonal, so that the squares of their norms add up without cancellation.
     """
-    (first, first_scale), (second, second_scale) = scaled(one.key), scaled(other.key)
+    (first, first_scale), (second, second_scale) = scaled(one[1]), scaled(other[1])
     squares = dot(second, second).unsqueeze(-1)
     ratio = dot(first, second).unsqueeze(-1) / torch.where(squares == 0, 1, squares)  # c for the scaled keys
     perpendicular = first - ratio * second  # k⊥ / first_scale
     coefficient = ratio * (first_scale / torch.where(second_scale == 0, 1, second_scale))  # c (…, 1)
-    direction = coefficient * widen(one.direction) - widen(other.direction)  # c δ₁ − δ₂
-    along = length(direction) * norm(other.key)
-    across = length(one.direction) * (norm(perpendicular) * first_scale.squeeze(-1))
-    return norm(torch.stack(torch.broadcast_tensors(along, across), dim=-1)).to(one.key.dtype)
+    direction = coefficient * widen(one[0]) - widen(other[0])  # c δ₁ − δ₂
+    along = length(direction) * norm(other[1])
+    across = length(one[0]) * (norm(perpendicular) * first_scale.squeeze(-1))
+    return norm(torch.stack(torch.broadcast_tensors(along, across), dim=-1))
 
 
 def marginal_change(
@@ -104,44 +105,21 @@ def successive(
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Successive:
     """`update_norm`, `update_cosine` and `marginal_change` along the last batch axis, with each product `Wδ` computed once."""
-    matrices, size = _scaled_weights(weights, operator.direction)
-    length, rows = operator.key.shape[-2], max(LEAST, IMAGES // sum(map(len, matrices)))
-    parts = []
+    stack, size = scaled_stack(weights, operator.direction)  # (sum of all m, d), ()
+    length, rows = operator.key.shape[-2], max(LEAST, IMAGES // len(stack))
+    norms, alignments, changes = [], [], []
     for start in range(0, max(1, length - 1), rows):
-        part = slice(start, start + rows + 1)  # one row more than counted, for the last step
-        unit, scale = scaled(operator.direction[..., part, :])
-        images = torch.cat([unit @ matrix.mT for matrix in matrices], dim=-1)
-        parts.append(_lengths(ContextOperator(images * (scale * size), widen(operator.key[..., part, :]))))
-    norms = [part.norm[..., :rows] for part in parts[:-1]] + [parts[-1].norm]
-    joined = (norms, [part.alignment for part in parts], [part.marginal_change for part in parts])
-    return Successive(*(torch.cat(each, dim=-1).to(operator.key.dtype) for each in joined))
-
-
-def _lengths(
-    images: ContextOperator,  # (…, n + 1, sum of all m), (…, n + 1, d)
-) -> Successive:
-    """Norms and angles of successive updates whose operators have the directions `Wδ`."""
-    pairs = ((images.direction[..., i, :], images.key[..., i, :]) for i in (slice(None, -1), slice(1, None)))
-    earlier, later = (ContextOperator(*pair) for pair in pairs)
+        some = slice(start, start + rows + 1)  # one row more than is counted, for the last step
+        unit, scale = scaled(operator.direction[..., some, :])
+        images, key = (unit @ stack.mT) * (scale * size), widen(operator.key[..., some, :])
+        own = norm(images) * norm(key)
+        norms.append(own if start + rows + 1 >= length else own[..., :-1])
+        early, late = images[..., :-1, :], images[..., 1:, :]
+        alignments.append(cosine(late, early) * cosine(key[..., 1:, :], key[..., :-1, :]))
+        changes.append(_distance((late, key[..., 1:, :]), (early, key[..., :-1, :]), norm))
+    dtype = operator.key.dtype
     return Successive(
-        norm(images.direction) * norm(images.key),
-        cosine(later.direction, earlier.direction) * cosine(later.key, earlier.key),
-        _distance(later, earlier, norm),
+        torch.cat(norms, dim=-1).to(dtype),
+        torch.cat(alignments, dim=-1).to(dtype),
+        torch.cat(changes, dim=-1).to(dtype),
     )
-
-
-def _scaled_weights(weights: Sequence[Tensor], like: Tensor) -> tuple[list[Tensor], Tensor]:
-    """The weights in the accumulator's dtype divided by their largest absolute entry, and that entry."""
-    wide = [widen(weight).to(widen(like[:0])) for weight in weights]
-    size = torch.stack([weight.detach().abs().max() for weight in wide]).max()
-    size = torch.where(size == 0, 1, size)
-    return [weight / size for weight in wide], size
-
-
-def _unit_image(
-    weights: Sequence[Tensor],  # (m, d) each
-    x: Tensor,  # (…, d)
-) -> Tensor:  # (…, sum of all m)
-    """`W x` up to a positive factor: `x` and `W` are scaled before the product."""
-    unit = scaled(x)[0]
-    return torch.cat([unit @ matrix.mT for matrix in _scaled_weights(weights, x)[0]], dim=-1)

@@ -55,6 +55,8 @@ def test_the_page_documents_every_hook() -> None:
         "ctxblocks_probes",
         "ctxblocks_tasks",
         "ctxblocks_observers",
+        "ctxblocks_sections",
+        "ctxblocks_commands",
     ]
     for node in hooks:
         assert ast.get_docstring(node)

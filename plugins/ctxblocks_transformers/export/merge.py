@@ -18,7 +18,8 @@ from ctxblocks_transformers.export.changes import (
 from ctxblocks_transformers.export.fold import folded
 from ctxblocks_transformers.wiring.calling import inputs_of
 from ctxblocks_transformers.wiring.difference import Difference, allowed, refuse_inert
-from ctxblocks_transformers.wiring.sites import Site, outputs_of, shifted
+from ctxblocks_transformers.wiring.reads import outputs_of
+from ctxblocks_transformers.wiring.sites import Site, shifted
 
 
 def merge(update: Update, model: Any, place: str) -> Any:

@@ -25,7 +25,7 @@ from ctxblocks_transformers.export.changes import (
 from ctxblocks_transformers.export.fold import folded
 from ctxblocks_transformers.export.merge import refuse_unfaithful
 from ctxblocks_transformers.wiring.difference import Difference
-from ctxblocks_transformers.wiring.sites import outputs_of
+from ctxblocks_transformers.wiring.reads import outputs_of
 
 WEIGHTS = "adapter_model.safetensors"
 REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, AttributeError)

@@ -1,12 +1,11 @@
 """The reads of every block without context: one forward pass over sequences of one token."""
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ctxblocks_transformers.wiring.calling import inputs_of
 from ctxblocks_transformers.wiring.reads import BlockReads
@@ -29,7 +28,13 @@ def base_reads(
     inputs = inputs_of(model, input_ids.unsqueeze(-1), positions)
     with Hooks() as hooks:
         for number, (site, reads) in enumerate(zip(sites, full, strict=True)):
-            _install(hooks, site, reads, functools.partial(report, number))
+            layer, network, alone = site.block.layer, site.block.spec.network, BlockReads()
+            hooks.before(layer, functools.partial(_enter, reads))
+            if site.name:
+                site.watch(hooks, alone)
+                hooks.result(layer, functools.partial(_leave, functools.partial(report, number), alone))
+            if network and reads.simple:
+                hooks.skip(site.block.modules[network])
         body(model)(**inputs)
 
 
@@ -38,35 +43,14 @@ def body(model: Any) -> Any:
     return getattr(model, "base_model", model)
 
 
-def _install(hooks: Hooks, site: Site, full: BlockReads, report: Callable[[BlockReads], None]) -> None:
-    layer, network, alone = site.block.layer, site.block.spec.network, BlockReads()
-
-    def enter(x: Tensor) -> Tensor:
-        entered, full.entered = full.entered, None  # used once, and released
-        assert entered is not None
-        return entered.to(x).reshape(x.shape)
-
-    def leave(_: Any) -> None:
-        report(alone)
-        alone.clear()
-
-    hooks.before(layer, enter)
-    if site.name:
-        site.watch(hooks, alone)
-        hooks.result(layer, leave)
-    if network and full.simple:
-        hooks.enter_context(_skipped(site.block.modules[network]))
+def _enter(full: BlockReads, x: Tensor) -> Tensor:
+    """The layer's input in the full run, which is used once and released."""
+    entered, full.entered = full.entered, None
+    assert entered is not None
+    return entered.to(x).reshape(x.shape)
 
 
-@contextlib.contextmanager
-def _skipped(module: nn.Module) -> Iterator[None]:
-    """A network whose output is its input."""
-    own = vars(module).get("forward")  # set on the instance where a model is spread over devices
-    module.forward = lambda x, *args, **kwargs: x
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.forward
-        else:
-            module.forward = own
+def _leave(report: Callable[[BlockReads], None], alone: BlockReads, _: Any) -> None:
+    """Report the reads of a layer that has been left, and release them."""
+    report(alone)
+    alone.entered = alone.z = alone.bypass = None

@@ -55,8 +55,10 @@ def by_copies(model: Any, sites: Sequence[Site], input_ids: Tensor) -> Prefixes:
             reads = _watched(sites, slice(length - 1, None), lambda: _run(model, both))
     except NoCopiesError as error:
         raise NoRouteError(str(error)) from error
-    last = [each.at(slice(0, 1)) for each in reads]
-    return Prefixes([each.at(slice(1, None)) for each in reads], _how(run, sites), last)
+    parts = [
+        (each.at(slice(1, None)), each.at(slice(0, 1))) for each in reads
+    ]  # the copies, and the prompt's last token
+    return Prefixes([copied for copied, _ in parts], _how(run, sites), [last for _, last in parts])
 
 
 def by_states(model: Any, sites: Sequence[Site], input_ids: Tensor) -> Prefixes:
@@ -135,8 +137,8 @@ def _watched(sites: Sequence[Site], tokens: slice | Tensor, run: Callable[[], An
     """The blocks' reads of some tokens during a run."""
     every = [BlockReads() for _ in sites]
     with Hooks() as hooks:
+        hooks.before(sites[0].block.layer, _check_streams)
         for site, reads in zip(sites, every, strict=True):
-            hooks.before(site.block.layer, _check_streams)
             site.watch(hooks, reads, tokens)
         run()
     return every

@@ -6,8 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, LeastNorm, Solver
-from ctxblocks.numerics import widen
+from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, LeastNorm, Read, Solver
 from ctxblocks_transformers.prefixes.base_pass import base_reads
 from ctxblocks_transformers.prefixes.choice import full_reads
 from ctxblocks_transformers.prefixes.measures import MEASURES, measure
@@ -62,8 +61,8 @@ def trace(
     check_model(model, check)
     check_tokens(model, input_ids)
     _one_of("queries", queries, ("last", "every"))
-    check_site(site)
     _one_of("route", route, ("auto", *ROUTES))
+    check_site(site)
     with evaluation(model), torch.no_grad():
         view = view_of(model, family_of(model) if family is None else family)
         sites = sites_of(view, site)
@@ -101,27 +100,16 @@ class _Blocks:
         self.updates: list[ImplicitUpdate | None] = [None] * len(sites)
         self._measures: dict[int, dict[str, Tensor]] = {}
 
-    def add(self, number: int, base: BlockReads) -> None:
+    def add(self, number: int, alone: BlockReads) -> None:
         """Make the update of a block, and measure it."""
-        full = self.full[number]
-        full.z, full.bypass = self._settled(full.z, base.z), self._settled(full.bypass, base.bypass)
-        update = self.sites[number].update(base, full, self.solver, per_token=False)
-        full.clear()
+        site, recorded = self.sites[number], self.full[number]
+        base, full = site.read(alone), site.read(recorded)
+        z = _settled(recorded.z, full.z, base.z, self.empty)
+        bypass = None if base.bypass is None else _settled(recorded.bypass, full.bypass, base.bypass, self.empty)
+        recorded.z = recorded.bypass = None  # released
+        update = site.update_of(base, Read(z, bypass, full.depends), self.solver, per_token=False)
         self._measures[number] = {name: x.cpu() for name, x in measure(update, self.weights[number]).items()}
         self.updates[number] = update if self.keep else None
-
-    def _settled(self, full: Tensor | None, base: Tensor | None) -> Tensor | None:  # (n + 1, d) all
-        """The full reads, replaced by the base reads where the two differ by round-off alone, whose direction is noise.
-
-        With `empty`, the first prefix is empty, so that its read is the base read.
-        """
-        if full is None or base is None:
-            return full
-        full, base, eps = widen(full), widen(base), torch.finfo(full.dtype).eps
-        gap, size = (full - base).abs().amax(-1, keepdim=True), base.abs().amax(-1, keepdim=True)
-        same = gap <= ROUNDING * eps * size
-        same[0] |= self.empty
-        return torch.where(same, base, full)
 
     def measures(self) -> dict[str, Tensor]:
         """The measures of all blocks by name; zeros for a block that reads no other token."""
@@ -131,20 +119,40 @@ class _Blocks:
         return {name: torch.stack([row[name] for row in rows]) for name in MEASURES}
 
 
+def _settled(
+    recorded: Tensor | None,  # (n + 1, d), in the model's dtype
+    full: Tensor | None,  # (n + 1, d), the same in at least float32
+    base: Tensor,  # (n + 1, d)
+    empty: bool,
+) -> Tensor:  # (n + 1, d)
+    """The full reads, replaced by the base reads where the two differ by round-off alone, whose direction is noise.
+
+    With `empty`, the first prefix is empty, so that its read is the base read.
+    """
+    if recorded is None or full is None:
+        return base
+    eps = torch.finfo(recorded.dtype).eps
+    gap, size = (full - base).abs().amax(-1, keepdim=True), base.abs().amax(-1, keepdim=True)
+    same = gap <= ROUNDING * eps * size
+    same[0] |= empty
+    return torch.where(same, base, full)
+
+
 def _matrices(site: Site) -> list[Tensor]:  # (…, m, d) each
     """The weights that read the site's input.
 
     Raises:
         ArgumentError: some are offloaded.
     """
-    readers = site.readers()
-    for path, weights in readers.items():
-        if weights.parameter.device.type == "meta":
+    matrices = []
+    for path, weights in site.readers().items():
+        matrices.append(weights.matrices())
+        if matrices[-1].device.type == "meta":
             raise ArgumentError(
                 f"model: {site.block.path}.{path} is offloaded, needs weights that can be read; load the model with a "
                 f"device_map of devices alone, without disk or offloading"
             )
-    return [weights.matrices() for weights in readers.values()]
+    return matrices
 
 
 def _one_of(name: str, got: str, allowed: Sequence[str]) -> None:

@@ -13,7 +13,8 @@ from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, ShapeError
 from ctxblocks_transformers.export import merge, peft, store
 from ctxblocks_transformers.wiring.calling import evaluation, inputs_of
 from ctxblocks_transformers.wiring.difference import Difference, difference_of, refuse_inert
-from ctxblocks_transformers.wiring.sites import Hooks, Site, outputs_of
+from ctxblocks_transformers.wiring.reads import outputs_of
+from ctxblocks_transformers.wiring.sites import Hooks, Site
 from ctxblocks_transformers.wiring.view import view_of
 from ctxblocks_transformers.wiring.wirings import site_of
 

@@ -9,7 +9,8 @@ from ctxblocks import ArgumentError
 from ctxblocks_transformers.wiring.calling import accepted, inputs_of
 from ctxblocks_transformers.wiring.difference import round_off
 from ctxblocks_transformers.wiring.guess import probe_tokens
-from ctxblocks_transformers.wiring.sites import Hooks, outputs_of
+from ctxblocks_transformers.wiring.reads import outputs_of
+from ctxblocks_transformers.wiring.sites import Hooks
 
 Route = Literal["cache", "recompute"]
 CACHES = ("past_key_values", "cache_params")

@@ -1,4 +1,4 @@
-"""Guessing how the layers of an unknown model are wired, from what its modules are given and put out."""
+"""Guesses of the wiring of an unknown model, from the inputs and outputs of its modules."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,14 +13,14 @@ from ctxblocks_transformers.wiring.tracing import Call, alike, moved, rows_among
 
 _LAST_NAMES = ("down", "w2", "c_proj", "wo", "fc2", "dense_4h_to_h")
 LENGTH = 6
-"""Tokens that the model is watched on."""
+"""Number of tokens in the passes from which the wiring is guessed."""
 
 
 def guess(model: Any) -> FamilySpec:
-    """A specification read off the model: run on a few tokens, each kind of layer watched once. Not proven yet.
+    """A family guessed from passes over a few tokens, in which one layer of each kind is recorded. It is not proven.
 
     Raises:
-        ArgumentError: there is no list of layers, or a layer in which neither a mixer nor a network is found.
+        ArgumentError: there is no list of layers, or a layer seems to have neither a mixer nor a network.
     """
     layers = _layers_path(model)
     listed: Sequence[nn.Module] = list(model.get_submodule(layers))
@@ -38,7 +38,7 @@ def guess(model: Any) -> FamilySpec:
 
 
 def probe_tokens(model: Any, length: int) -> Tensor:  # (1, length)
-    """Distinct tokens of the model's vocabulary, none of them special where there is a choice."""
+    """Distinct tokens of the model's vocabulary, not special ones if possible."""
     weight = model.get_input_embeddings().weight
     config = model.config
     special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "image", "audio", "video")}
@@ -47,7 +47,7 @@ def probe_tokens(model: Any, length: int) -> Tensor:  # (1, length)
 
 
 def _layers_path(model: Any) -> str:
-    """The longest list of layers, by parameters, among those as long as the configuration says."""
+    """The path of the list with the most parameters among those with as many layers as the configuration says."""
     config = model.config.get_text_config()
     wanted = getattr(config, "num_hidden_layers", None)
     lists = [
@@ -61,7 +61,7 @@ def _layers_path(model: Any) -> str:
 
 
 def _wiring(calls: Mapping[str, Call], changed: Mapping[str, Call], layer: nn.Module) -> BlockSpec:
-    """One layer, from its calls on two inputs that differ in all tokens but the last."""
+    """The wiring of one layer, from its calls on two inputs that differ in all tokens but the last."""
     whole = calls[""]
     mixers = _mixers(calls, changed)
     mixer = mixers[0] if mixers else ""
@@ -69,15 +69,18 @@ def _wiring(calls: Mapping[str, Call], changed: Mapping[str, Call], layer: nn.Mo
     projection = _projection(calls, mixer) if len(mixers) == 1 else ""
     if not linear:
         if not mixer:
-            raise ArgumentError(f"model: found neither a mixer nor a network in {type(layer).__name__}")
+            raise ArgumentError(
+                f"model: {type(layer).__name__} seems to have neither a mixer nor a network; pass family=FamilySpec(…)"
+            )
         return BlockSpec(wiring="mixer-only", mixer=mixer, projection=projection)
     first = linear[0]
     network = _network(calls, first, mixer)
-    z = calls[network].given
-    readers = [path for c in linear if rows_among(c.given, z) for path in _readers(c)]
+    z = calls[network].input
+    readers = [path for c in linear if rows_among(c.input, z) for path in _readers(c)]
     last = _last(linear, z)
     norm = next(
-        (c for c in calls.values() if c.path and c.put.shape == z.shape and alike(c.put, z) and _norm(c, mixer)), None
+        (c for c in calls.values() if c.path and c.output.shape == z.shape and alike(c.output, z) and _norm(c, mixer)),
+        None,
     )
     common: dict[str, Any] = {
         "mixer": mixer,
@@ -88,84 +91,92 @@ def _wiring(calls: Mapping[str, Call], changed: Mapping[str, Call], layer: nn.Mo
     }
     if not mixer:
         return BlockSpec(wiring="network-only", **common)
-    if torch.equal(z[-1], changed[network].given[-1]):
-        branches = (calls[mixer].put, _network_put(calls, common))
-        scale = factor_of_sum(layer, whole.put, whole.given, branches)
+    if torch.equal(z[-1], changed[network].input[-1]):
+        branches = (calls[mixer].output, _network_put(calls, common))
+        scale = factor_of_sum(layer, whole.output, whole.input, branches)
         return BlockSpec(wiring="parallel", **common, scale=scale)
     return _sequential(layer, calls, common, norm)
 
 
 def _sequential(layer: nn.Module, calls: Mapping[str, Call], common: dict[str, Any], norm: Call | None) -> BlockSpec:
-    """A block whose network reads the mixer's output: how its own is added to what bypasses it."""
-    z, out, put = calls[common["network"]].given, calls[""].put, _network_put(calls, common)
-    after = [c for c in calls.values() if c.path and c.given.shape == out.shape]
-    closing = next((c for c in after if alike(c.put, out) and alike(c.given, z + put)), None)
+    """The wiring of a block whose network reads the mixer's output: how the network's output is added to the residual stream."""
+    z, out, put = calls[common["network"]].input, calls[""].output, _network_put(calls, common)
+    after = [c for c in calls.values() if c.path and c.input.shape == out.shape]
+    closing = next((c for c in after if alike(c.output, out) and alike(c.input, z + put)), None)
     if closing is not None:
-        inner = next((c.path for c in calls.values() if c.path and c.put.shape == put.shape and alike(c.put, put)), "")
+        inner = next(
+            (c.path for c in calls.values() if c.path and c.output.shape == put.shape and alike(c.output, put)), ""
+        )
         return BlockSpec(wiring="post-norm", **common, inner=inner)
-    beside = _beside(calls, common, norm)
-    behind = [c for c in after if alike(c.given, put) and _norm(c, common["mixer"]) and c.path not in common["readers"]]
-    branches = {c.path: c.put for c in behind[:1]} | {common["network"]: put}
-    if beside:
-        branches = {"": put + sum(c.put for c in beside)}
-    bypasses = {norm.path: norm.given} if norm is not None else {}
+    others = _others(calls, common, norm)
+    following = [
+        c for c in after if alike(c.input, put) and _norm(c, common["mixer"]) and c.path not in common["readers"]
+    ]
+    branches = {c.path: c.output for c in following[:1]} | {common["network"]: put}
+    if others:
+        branches = {"": put + sum(c.output for c in others)}
+    bypasses = {norm.path: norm.input} if norm is not None else {}
     how = joined(layer, calls, {**bypasses, "": z}, branches) or {"bypass": norm.path if norm is not None else ""}
-    branch = behind[0].path if behind else ""
+    branch = following[0].path if following else ""
     wiring = ("sandwich" if branch else "pre-norm") if how["bypass"] else "branch-norm"
-    source = how["bypass"] if beside else ""
+    source = how["bypass"] if others else ""
     return BlockSpec(wiring=wiring, **common, branch=branch, source=source, **how)
 
 
 def _network_put(calls: Mapping[str, Call], common: dict[str, Any]) -> Tensor:
-    """What the network puts out: of one whose last layer stands outside its module, that layer's output."""
+    """The network's output; if its last layer lies outside its module, the output of that layer."""
     network = common["network"]
     if any(_within(path, network) for path in common["last"]):
-        return calls[network].put
-    return next((calls[path].put for path in common["last"] if path in calls), calls[network].put)
+        return calls[network].output
+    return next((calls[path].output for path in common["last"] if path in calls), calls[network].output)
 
 
-def _beside(calls: Mapping[str, Call], common: dict[str, Any], norm: Call | None) -> list[Call]:
-    """Other modules of the layer that read `z` as it comes from a norm, and put out as much."""
+def _others(calls: Mapping[str, Call], common: dict[str, Any], norm: Call | None) -> list[Call]:
+    """Other modules of the layer that read the norm's output `z`, with outputs of the same shape."""
     if norm is None:
         return []
-    top = [c for c in calls.values() if c.path and "." not in c.path and c.given.shape == norm.put.shape == c.put.shape]
+    top = [
+        c
+        for c in calls.values()
+        if c.path and "." not in c.path and c.input.shape == norm.output.shape == c.output.shape
+    ]
     own = (common["network"], common["mixer"], norm.path)
-    return [c for c in top if torch.equal(c.given, norm.put) and not any(_within(path, c.path) for path in own)]
+    return [c for c in top if torch.equal(c.input, norm.output) and not any(_within(path, c.path) for path in own)]
 
 
 def _mixers(calls: Mapping[str, Call], changed: Mapping[str, Call]) -> list[str]:
-    """The outermost modules whose output at the last token moves although what they were given there does not."""
-    found: list[str] = []
+    """The outermost modules whose output at the last token changes although their input there does not."""
+    mixers: list[str] = []
     for path in sorted(calls, key=lambda path: path.count(".")):
-        if not path or path not in changed or any(_within(path, outer) for outer in found):
+        if not path or path not in changed or any(_within(path, outer) for outer in mixers):
             continue
         before, after = calls[path], changed[path]
-        if torch.equal(before.given[-1], after.given[-1]) and moved(before.put[-1], after.put[-1]):
-            found.append(path)
-    return found
+        if torch.equal(before.input[-1], after.input[-1]) and moved(before.output[-1], after.output[-1]):
+            mixers.append(path)
+    return mixers
 
 
 def _projection(calls: Mapping[str, Call], mixer: str) -> str:
-    """The mixer's last dense layer, one whose output is the mixer's own where there is such."""
+    """The last dense layer of the mixer, preferably one whose output is the mixer's output."""
     inside = [c for c in calls.values() if _within(c.path, mixer) and c.path != mixer and _weights(c) and not _many(c)]
-    same = [c for c in inside if alike(c.put, calls[mixer].put)]
+    same = [c for c in inside if alike(c.output, calls[mixer].output)]
     return (same or inside)[-1].path if inside else ""
 
 
 def _network(calls: Mapping[str, Call], first: Call, mixer: str) -> str:
-    """The largest module around the first dense layer, short of the mixer's, that is given the same."""
+    """The largest module around the first dense layer that has the same input and does not contain the mixer."""
     parts = first.path.split(".")
     for length in range(1, len(parts)):
         path = ".".join(parts[:length])
-        if path in calls and not _within(mixer, path) and rows_among(first.given, calls[path].given):
+        if path in calls and not _within(mixer, path) and rows_among(first.input, calls[path].input):
             return path
     return first.path
 
 
 def _last(linear: list[Call], z: Tensor) -> list[str]:
-    """The dense layers at the network's end: of experts all of theirs."""
+    """The last dense layers of the network, including those of all experts."""
     many = [f"{c.path}.{name}" for c in linear if _many(c) for name in _many(c) if _is_last(name)]
-    rest = [c for c in linear if not _many(c) and not rows_among(c.given, z) and c.put.shape[-1] == z.shape[-1]]
+    rest = [c for c in linear if not _many(c) and not rows_among(c.input, z) and c.output.shape[-1] == z.shape[-1]]
     return [*many, *(c.path for c in rest)]
 
 
@@ -192,13 +203,13 @@ def _weights(call: Call) -> bool:
 
 
 def _norm(call: Call, mixer: str) -> bool:
-    """Whether a module only rescales what it is given: no dense layer, outside the mixer, and no identity."""
+    """Whether a module is a norm: outside the mixer, without dense layers, and not the identity."""
     dense = any(p.dim() > 1 for p in call.module.parameters())
     return (
         not dense
         and not _within(call.path, mixer)
-        and call.given.shape == call.put.shape
-        and not alike(call.given, call.put)
+        and call.input.shape == call.output.shape
+        and not alike(call.input, call.output)
     )
 
 

@@ -1,4 +1,4 @@
-"""Loading a model with its tokenizer, from a folder or the hub, and a prompt as tokens; what is wrong is one line."""
+"""Loading a model with its tokenizer from a folder or the hub, and prompts as tokens; errors are one line each."""
 
 import contextlib
 import os
@@ -25,15 +25,15 @@ class LoadError(CtxblocksError):
 def load_model(
     name_or_folder: str | Path, dtype: torch.dtype | str | None = None, device: str | torch.device = "auto"
 ) -> tuple[Any, Any]:
-    """A causal language model in evaluation mode, and its tokenizer, None where it comes without one.
+    """A causal language model in evaluation mode, and its tokenizer, None if it has none.
 
     Args:
-        name_or_folder: a folder that `save_pretrained` wrote, or a name on the hub such as `"org/name"`.
-        dtype: of the weights, such as `torch.float32` or its name; by default the checkpoint's own.
-        device: `"auto"` takes CUDA where there is a GPU.
+        name_or_folder: a folder written by `save_pretrained`, or a name on the hub such as `"org/name"`.
+        dtype: the dtype of the weights, such as `torch.float32` or its name; by default the checkpoint's own.
+        device: `"auto"` selects CUDA if there is a GPU.
 
     Raises:
-        LoadError: transformers is missing, there is no such model, or its files are not complete.
+        LoadError: transformers is missing, there is no such model, or its files are incomplete.
         ArgumentError: the model is an encoder-decoder or quantised.
         DtypeError, DeviceError: no such dtype or device.
     """
@@ -41,22 +41,22 @@ def load_model(
     with _library() as transformers:
         config, options = _config(transformers, name)
         load = transformers.AutoModelForCausalLM.from_pretrained
-        model, found = _tried(
+        model, info = _tried(
             name, load, name, config=config, dtype=wanted or "auto", output_loading_info=True, **options
         )
-        if missing := sorted(found["missing_keys"]):
+        if missing := sorted(info["missing_keys"]):
             raise LoadError(
-                f"model: {name!r} lacks {len(missing)} weights, such as {missing[0]!r}, which would be drawn at random; "
+                f"model: {name!r} lacks {len(missing)} weights, such as {missing[0]!r}, which would be initialised at random; "
                 f"needs a checkpoint of a causal language model"
             )
         tokenizer = _tokenizer(transformers, name, options)
     if model.dtype == torch.float64 and hasattr(model, "set_experts_implementation"):
-        model.set_experts_implementation("eager")  # the default's kernel takes no float64
+        model.set_experts_implementation("eager")  # the default kernel does not support float64
     return model.to(where).eval(), tokenizer
 
 
 def load_skeleton(name_or_folder: str | Path) -> Any:
-    """The model without any numbers in it (on the meta device), from its configuration alone.
+    """The model without weights (on the meta device), from its configuration alone.
 
     Raises:
         LoadError, ArgumentError: see `load_model`.
@@ -70,10 +70,10 @@ def load_skeleton(name_or_folder: str | Path) -> Any:
 def prompt_tokens(
     model: Any, tokenizer: Any, prompt: str | None = None, tokens: str | Sequence[int] | None = None
 ) -> Tensor:  # (1, T)
-    """A prompt as tokens on the model's device: a text by way of the tokenizer, or the tokens' numbers as they are.
+    """A prompt as tokens on the model's device: a text for the tokenizer, or the indices of the tokens.
 
     Raises:
-        ArgumentError: both are given or neither, there is no tokenizer for a text, or a token is no number.
+        ArgumentError: both or neither are given, there is no tokenizer for a text, or a token is not a number.
     """
     if (prompt is None) == (tokens is None):
         raise ArgumentError(
@@ -98,7 +98,7 @@ def _numbers(tokens: str | Sequence[int]) -> list[int]:
 
 @contextlib.contextmanager
 def _library() -> Iterator[ModuleType]:
-    """The library `transformers`, silent below errors, and on a terminal with its progress bars."""
+    """The library `transformers`, which logs errors only, and shows progress bars only on a terminal."""
     try:
         import transformers
     except ImportError as error:
@@ -120,13 +120,15 @@ def _library() -> Iterator[ModuleType]:
 
 
 def _config(transformers: ModuleType, name: str) -> tuple[Any, dict[str, Any]]:
-    """The model's configuration, checked, and how to find its other files."""
+    """The model's configuration, checked, and the options with which to load its other files."""
     folder = Path(name)
     local = folder.is_dir()
     if not local and (folder.exists() or folder.is_absolute() or name.startswith(".") or name.count("/") > 1):
-        raise LoadError(f"model: {name!r} is no folder, needs one with config.json and weights, or a name on the hub")
+        raise LoadError(
+            f"model: {name!r} is not a folder, needs one with config.json and weights, or a name on the hub"
+        )
     if local and not (folder / "config.json").is_file():
-        raise LoadError(f"model: the folder {name!r} holds no config.json, needs one that save_pretrained wrote")
+        raise LoadError(f"model: the folder {name!r} contains no config.json, needs one that save_pretrained wrote")
     options = {"local_files_only": local or not _hub_in_reach(), "trust_remote_code": False}
     try:
         config = transformers.AutoConfig.from_pretrained(name, **options)
@@ -135,17 +137,17 @@ def _config(transformers: ModuleType, name: str) -> tuple[Any, dict[str, Any]]:
             raise LoadError(f"model: the configuration of {name!r} cannot be read: {_first(error)}") from error
         reason = "the hub cannot be reached" if options["local_files_only"] else f"the hub says: {_first(error)}"
         raise LoadError(
-            f"model: {name!r} is no folder here, is not in the cache, and {reason}; needs a folder, or a name on the hub"
+            f"model: {name!r} is not a folder here, is not in the cache, and {reason}; needs a folder, or a name on the hub"
         ) from error
     check_config(config, name)
     return config, options
 
 
 def _tokenizer(transformers: ModuleType, name: str, options: dict[str, Any]) -> Any:
-    """The tokenizer, None where there is none; one that makes nothing of letters was built without its files."""
+    """The tokenizer, None if there is none; one that turns letters into no tokens was built without its files."""
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
-    except Exception:  # whatever it misses, the model works on tokens
+    except Exception:  # whatever is missing, the model can be used with tokens
         return None
     return tokenizer if tokenizer("a b", add_special_tokens=False)["input_ids"] else None
 
@@ -158,12 +160,12 @@ def _tried(name: str, call: Callable[..., Any], *args: Any, **options: Any) -> A
 
 
 def _first(error: Exception) -> str:
-    """The first line of a message, most of which run over many."""
+    """The first line of an error's message."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _hub_in_reach() -> bool:
-    """Whether the hub's address resolves; without that every file would be tried for, again and again."""
+    """Whether the hub's address resolves; if it does not, every file would be requested several times."""
     import huggingface_hub
 
     host = urllib.parse.urlparse(huggingface_hub.constants.ENDPOINT).hostname
@@ -179,19 +181,19 @@ def _hub_in_reach() -> bool:
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if dtype is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+    wanted = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if dtype is not None and not (isinstance(wanted, torch.dtype) and wanted.is_floating_point):
         raise DtypeError(f"dtype: got {dtype!r}, needs a floating-point one, such as 'float32' or 'bfloat16'")
-    return found
+    return wanted
 
 
 def _device(device: str | torch.device) -> torch.device:
     try:
-        found = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        wanted = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     except RuntimeError:
         raise DeviceError(f"device: got {device!r}, needs 'auto', 'cpu' or 'cuda'") from None
-    if found.type == "cuda" and not torch.cuda.is_available():
+    if wanted.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
             f"device: got {str(device)!r}, needs a GPU that torch can use, and there is none; use 'cpu' or 'auto'"
         )
-    return found
+    return wanted

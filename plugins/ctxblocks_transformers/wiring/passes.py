@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ctxblocks import ArgumentError, ImplicitUpdate, Solver
 from ctxblocks_transformers.wiring.calling import inputs_of
-from ctxblocks_transformers.wiring.reads import BlockReads
-from ctxblocks_transformers.wiring.sites import Hooks, Site, outputs_of
+from ctxblocks_transformers.wiring.reads import BlockReads, outputs_of
+from ctxblocks_transformers.wiring.sites import Hooks, Site
 
 
 def observe(model: Any, sites: Sequence[Site], inputs: Mapping[str, Any]) -> tuple[list[BlockReads], Tensor]:

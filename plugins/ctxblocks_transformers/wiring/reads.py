@@ -1,6 +1,7 @@
 """The inputs of a block and of its site, as a forward pass records them."""
 
 import dataclasses
+from typing import Any
 
 from torch import Tensor
 
@@ -21,10 +22,6 @@ class BlockReads:
     bypass: Tensor | None = None
     simple: bool = False
 
-    def clear(self) -> None:
-        """Release the tensors."""
-        self.entered = self.z = self.bypass = None
-
     def at(self, tokens: slice | Tensor) -> "BlockReads":
         """The rows of some tokens."""
         parts = (self.entered, self.z, self.bypass)
@@ -32,3 +29,10 @@ class BlockReads:
             None if x is None else x[tokens if isinstance(tokens, slice) else tokens.to(x.device)] for x in parts
         )
         return BlockReads(entered, z, bypass, self.simple)
+
+
+def outputs_of(result: Any) -> Tensor:  # (tokens, …)
+    """Logits, or the last hidden states of a model without a head, one row for each token."""
+    logits = getattr(result, "logits", None)
+    output: Tensor = result[0] if logits is None else logits
+    return output.reshape(-1, output.shape[-1])

@@ -59,6 +59,12 @@ class Hooks(contextlib.ExitStack):
 
         self.callback(module.register_forward_hook(hook).remove)
 
+    def skip(self, module: nn.Module) -> None:
+        """Make the module return its input."""
+        own = vars(module).get("forward")  # set on the instance where a model is spread over devices
+        module.forward = lambda x, *args, **kwargs: x
+        self.callback(delattr, module, "forward") if own is None else self.callback(setattr, module, "forward", own)
+
 
 @dataclasses.dataclass(frozen=True)
 class Site:
@@ -100,9 +106,13 @@ class Site:
         assert reads.z is not None
         return Read(widen(reads.z), None if reads.bypass is None else widen(reads.bypass))
 
-    def update(self, base: BlockReads, full: BlockReads, solver: Solver, per_token: bool = True) -> ImplicitUpdate:
+    def update(self, base: BlockReads, full: BlockReads, solver: Solver) -> ImplicitUpdate:
         """The update that maps the reads without the context to those with it [Thm. 2.2, Thm. B.2]."""
-        operator, shift = implicit_update(self.read(base), self.read(full), solver)
+        return self.update_of(self.read(base), self.read(full), solver, per_token=True)
+
+    def update_of(self, base: Read, full: Read, solver: Solver, per_token: bool) -> ImplicitUpdate:
+        """The same from reads as the theorem takes them."""
+        operator, shift = implicit_update(base, full, solver)
         return ImplicitUpdate(operator, shift, self.name, per_token=per_token)  # type: ignore[arg-type]
 
     def readers(self) -> dict[str, LinearWeights]:
@@ -201,12 +211,6 @@ def by_token(x: Tensor) -> Tensor:  # (1, tokens, …, d) or (…, 1, tokens, d)
     if x.dim() < 4 or 1 not in x.shape[:-2]:
         return rows(x)
     return x.movedim(x.shape.index(1) + 1, 0).flatten(1)
-
-
-def outputs_of(result: Any) -> Tensor:  # (tokens, …)
-    """Logits, or the last hidden states of a model without a head, one row for each token."""
-    logits = getattr(result, "logits", None)
-    return rows(result[0] if logits is None else logits)
 
 
 def shifted(

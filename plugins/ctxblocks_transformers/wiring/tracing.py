@@ -1,4 +1,4 @@
-"""One layer of an unknown model, watched module by module: what each was given and what it put out."""
+"""The inputs and outputs of all modules of one layer, recorded in one pass."""
 
 import contextlib
 import dataclasses
@@ -19,23 +19,23 @@ class Call:
     Attributes:
         path: in the layer, "" for the layer itself.
         module: the module.
-        given: its first tensor argument, by rows.
-        put: the first tensor that it put out, by rows.
+        input: its first tensor argument, one row for each token.
+        output: its first output tensor, one row for each token.
     """
 
     path: str
     module: nn.Module
-    given: Tensor
-    put: Tensor
+    input: Tensor
+    output: Tensor
 
 
 def trace(model: nn.Module, layer: nn.Module, inputs: Mapping[str, Any], perturb: bool = False) -> dict[str, Call]:
-    """The calls of all modules of a layer in the order in which they ended, by path.
+    """The calls of all modules of a layer by path, in the order in which they ended.
 
-    With `perturb` the layer is given other numbers for every token but the last.
+    With `perturb`, the layer's inputs are changed at every token but the last.
 
     Raises:
-        ArgumentError: the layer is called more than once, so that one change of its weights acts at several depths.
+        ArgumentError: the layer is called more than once in a pass, so that a change of its weights acts several times.
     """
     given: dict[str, Tensor] = {}
     calls: dict[str, Call] = {}
@@ -60,16 +60,16 @@ def trace(model: nn.Module, layer: nn.Module, inputs: Mapping[str, Any], perturb
 @contextlib.contextmanager
 def _watched(path: str, module: nn.Module, given: dict[str, Tensor], calls: dict[str, Call]) -> Iterator[None]:
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found = [
+        tensors = [
             x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point() and x.dim() > 1
         ]
-        if found and path not in given:
-            given[path] = rows(kwargs.get("hidden_states", found[0])).clone()
+        if tensors and path not in given:
+            given[path] = rows(kwargs.get("hidden_states", tensors[0])).clone()
 
     def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        put = output[0] if isinstance(output, tuple | list) and output else output
-        if path in given and path not in calls and isinstance(put, Tensor) and put.dim() > 1:
-            calls[path] = Call(path, module, given[path], rows(put).clone())
+        first = output[0] if isinstance(output, tuple | list) and output else output
+        if path in given and path not in calls and isinstance(first, Tensor) and first.dim() > 1:
+            calls[path] = Call(path, module, given[path], rows(first).clone())
 
     handles = (
         module.register_forward_pre_hook(before, with_kwargs=True),
@@ -88,7 +88,7 @@ def _perturbed(x: Tensor, axis: int) -> Tensor:
 
 
 def alike(a: Tensor, b: Tensor) -> bool:
-    """Whether two tables of rows agree up to round-off: of a half type a few units, since it has few."""
+    """Whether two tables of rows agree up to round-off: a few units in half types, many in others."""
     if a.shape != b.shape:
         return False
     units = 4 if a.dtype in (torch.bfloat16, torch.float16) else 1000
@@ -96,7 +96,7 @@ def alike(a: Tensor, b: Tensor) -> bool:
 
 
 def moved(a: Tensor, b: Tensor) -> bool:
-    """Whether two rows differ by more than float32's round-off, in which experts compute on tokens in another order."""
+    """Whether two rows differ by more than float32's round-off, which may arise where experts take tokens in another order."""
     return _apart(a, b) > max(100 * torch.finfo(torch.float32).eps, 4 * torch.finfo(a.dtype).eps)
 
 
@@ -106,7 +106,7 @@ def _apart(a: Tensor, b: Tensor) -> float:
 
 
 def rows_among(some: Tensor, every: Tensor) -> bool:
-    """Whether every row of one table is a row of the other."""
+    """Whether every row of one table is also a row of the other."""
     if some.shape[-1] != every.shape[-1]:
         return False
     return bool((some.unsqueeze(-2) == every).all(-1).any(-1).all())

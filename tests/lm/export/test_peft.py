@@ -175,7 +175,7 @@ def test_an_adapter_that_does_not_hold_is_not_written(
     model = tiny(model_type)
     update = transfer_model(model, prompt())
     if left_out == "readers":
-        monkeypatch.setattr(peft_export, "changes_of_readers", lambda view, update: [])
+        monkeypatch.setattr(peft_export, "changes_of_readers", lambda placed: [])
     elif left_out == "shift":
         monkeypatch.setattr(peft_export, "folded", lambda update, model, caller: [])
     else:

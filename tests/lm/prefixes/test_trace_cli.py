@@ -37,7 +37,7 @@ def test_the_command_writes_what_trace_finds(folder: Path, tmp_path: Path, capsy
     model, _ = load_model(folder, "float64")
     found = trace(model, torch.tensor([[4, 10, 6, 12, 5]]))
     assert lines[0] == "llama, family llama, 5 tokens, every prefix for the last token"
-    assert lines[1].startswith("found by copies, by self slot, ")
+    assert lines[1].startswith("route: copies, by self slot, relative deviation from a forward pass ")
     assert len(lines) == 6
     step = int(found.measure("marginal-change")[0].argmax())
     assert lines[3].startswith(f"0 network {float(found.measure('norm')[0, -1]):.4g} ")
@@ -71,7 +71,7 @@ def test_json_and_tokens(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["{folder}"], "prompt: got none, needs a text or tokens"),
         (["{folder}", "w1"], "got a prompt of one token"),
         (["{folder}", TEXT, "--route", "states"], ""),
-        (["{folder}/no", TEXT], "is no folder"),
+        (["{folder}/no", TEXT], "is not a folder"),
         (["{folder}", TEXT, "--out", "{folder}/config.json"], "needs a folder that can be written"),
         (["{folder}", TEXT, "--queries", "all"], 'Invalid value "all" for --queries'),
     ],

@@ -93,7 +93,7 @@ def test_what_cannot_be_explained_is_one_line(tmp_path: Path) -> None:
     """Exit code 2; without transformers the extra is named."""
     result = shell(["explain", str(tmp_path)])
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-    assert "holds no config.json" in result.stderr
+    assert "contains no config.json" in result.stderr
     (tmp_path / "transformers.py").write_text("raise ImportError('none here')")
     result = shell(["explain", str(tmp_path)], PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)

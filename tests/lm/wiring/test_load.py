@@ -105,7 +105,7 @@ def spoil(folder: Path, what: str) -> None:
 SPOILT = {
     "a configuration without a type": "the configuration of .* cannot be read: Unrecognized model",
     "a configuration that is no JSON": "the configuration of .* cannot be read: .* is not a valid JSON",
-    "no configuration": "holds no config.json, needs one that save_pretrained wrote",
+    "no configuration": "contains no config.json, needs one that save_pretrained wrote",
     "no weights": "cannot be loaded: Error no file named",
     "half of the weights": "cannot be loaded: ",
     "more layers than the weights have": r"lacks 9 weights, such as 'model\.layers\.2\.",
@@ -128,7 +128,9 @@ def test_a_spoilt_folder_is_one_line(folder: Path, what: str) -> None:
 @pytest.mark.parametrize("name", ["/nowhere/model", "./nowhere", "a/b/c"])
 def test_a_folder_that_is_not_there(name: str) -> None:
     """Names that can only be folders are not looked for on the hub."""
-    with pytest.raises(LoadError, match=r"is no folder, needs one with config\.json and weights, or a name on the hub"):
+    with pytest.raises(
+        LoadError, match=r"is not a folder, needs one with config\.json and weights, or a name on the hub"
+    ):
         load_model(name)
 
 
@@ -141,7 +143,7 @@ def test_a_name_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.socket, "getaddrinfo", unresolved)
     monkeypatch.setattr(module.urllib.request, "getproxies", dict)
     for load in (load_model, load_skeleton):
-        with pytest.raises(LoadError, match="no folder here, is not in the cache, and the hub cannot be reached"):
+        with pytest.raises(LoadError, match="is not a folder here, is not in the cache, and the hub cannot be reached"):
             load("nobody/nothing-of-this-name")
 
 
