@@ -17,6 +17,7 @@ __all__ = [
     "dot",
     "falling_exp",
     "falling_exp_floor",
+    "image",
     "image_norm",
     "linear_recurrence",
     "norm",
@@ -56,6 +57,17 @@ def norm(x: Tensor) -> Tensor:  # (…, d) -> (…)
     unit, scale = scaled(x)
     length: Tensor = torch.linalg.vector_norm(unit, dim=-1) * scale.squeeze(-1)
     return length
+
+
+def image(
+    weights: Sequence[Tensor],  # (m, d) each
+    x: Tensor,  # (…, d)
+) -> Tensor:  # (…, sum of all m), in the accumulator's dtype
+    """`W x` for the vertical stack `W` of the weights, up to a positive factor for each `x` that keeps it within range."""
+    unit, _ = scaled(x)
+    size = torch.stack([weight.detach().abs().max() for weight in weights]).max().to(unit)
+    size = torch.where(size == 0, 1, size)
+    return torch.cat([unit @ (widen(weight).to(unit) / size).mT for weight in weights], dim=-1)
 
 
 def image_norm(
@@ -129,7 +141,10 @@ def stack_broadcast(parts: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def falling_exp(x: Tensor) -> Tensor:
-    """`eˣ` of numbers `x ≤ 0`, raised to a floor far below the round-off of 1: negligible in every sum with a term near 1."""
+    """`eˣ` for `x ≤ 0`, with `x` clamped from below to where `eˣ` is far below the round-off of 1.
+
+    In a sum that has a term near 1 the clamped terms are negligible; on CPUs, subnormal numbers would be slow.
+    """
     return x.clamp(falling_exp_floor(x.dtype), 0.0).exp()
 
 

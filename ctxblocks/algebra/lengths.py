@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks.algebra.operator import ContextOperator
-from ctxblocks.numerics import accumulator, cosine, dot, image_norm, norm, scaled, widen
+from ctxblocks.numerics import accumulator, cosine, dot, image, image_norm, norm, scaled, widen
 
 IMAGES = 2**17
 """Entries of images that are held at a time: half a megabyte in float32, which fits into a cache."""
@@ -33,8 +33,8 @@ def update_cosine(
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Tensor:  # (…), in [−1, 1]
     """`⟨ΔW₁, ΔW₂⟩_F / (‖ΔW₁‖_F ‖ΔW₂‖_F) = cos(Wδ₁, Wδ₂) cos(k₁, k₂)`; 0 where an update vanishes."""
-    images = [_unit_image(weights, each.direction) for each in (one, other)]
-    return (cosine(*images) * cosine(one.key, other.key)).to(one.key.dtype)
+    first, second = image(weights, one.direction), image(weights, other.direction)
+    return (cosine(first, second) * cosine(one.key, other.key)).to(one.key.dtype)
 
 
 def update_distance(
@@ -134,12 +134,3 @@ def _scaled_weights(weights: Sequence[Tensor], like: Tensor) -> tuple[list[Tenso
     size = torch.stack(largest).max()
     size = torch.where(size == 0, 1, size)
     return [weight.to(like.device, dtype) / size for weight in weights], size
-
-
-def _unit_image(
-    weights: Sequence[Tensor],  # (m, d) each
-    x: Tensor,  # (…, d)
-) -> Tensor:  # (…, sum of all m)
-    """`W x` up to a positive factor: `x` and `W` are scaled before they meet."""
-    unit = scaled(x)[0]
-    return torch.cat([unit @ matrix.mT for matrix in _scaled_weights(weights, x)[0]], dim=-1)

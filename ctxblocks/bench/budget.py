@@ -10,7 +10,7 @@ from ctxblocks.bench.statistics import exponent
 
 STEEPEST = 3.0
 """The largest exponent that an estimate assumes: that of a loop over the prefixes of quadratic attention."""
-RUNG = 4
+TRIAL_RATIO = 4
 """The ratio of consecutive trial lengths."""
 SHORTEST = 16
 """Tokens of the shortest trial call, if the requested length is much larger."""
@@ -55,22 +55,22 @@ class Budget:
         """The number of calls in one repeat, if a call takes `call` seconds."""
         return max(1, math.ceil(self.shortest / max(call, 1e-9)))
 
-    def probes(self, seconds: Mapping[int, float], length: int) -> bool:
+    def allows_trial(self, seconds: Mapping[int, float], length: int) -> bool:
         """Whether a trial call at this length should be made for an estimate, given the times `{n: t}` of shorter ones.
 
         The second trial may take the whole budget. A further one may take a twentieth of it, and is made only if the length
-        is at least `RUNG` times the longest so far.
+        is at least `TRIAL_RATIO` times the longest so far.
         """
         known = max(seconds)
-        if length <= known or (len(seconds) > 1 and length < RUNG * known):
+        if length <= known or (len(seconds) > 1 and length < TRIAL_RATIO * known):
             return False
         return estimate(seconds, length) * (20 if len(seconds) > 1 else 1) <= self.seconds
 
 
-def rungs(length: int) -> list[int]:
+def trial_lengths(length: int) -> list[int]:
     """The trial lengths below a length: successive quarters from `SHORTEST` tokens, or a quarter and a half."""
-    lengths = [length // RUNG**power for power in (4, 3, 2, 1)]
-    long_enough = [rung for rung in lengths if rung >= SHORTEST]
+    lengths = [length // TRIAL_RATIO**power for power in (4, 3, 2, 1)]
+    long_enough = [shorter for shorter in lengths if shorter >= SHORTEST]
     return long_enough if len(long_enough) > 1 else sorted({max(1, length // 4), max(1, length // 2)})
 
 

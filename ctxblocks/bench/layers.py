@@ -6,7 +6,7 @@ import attrs
 import torch
 
 from ctxblocks.base.memory import memory_errors
-from ctxblocks.bench.budget import Budget, estimate, loop_estimate, rungs
+from ctxblocks.bench.budget import Budget, estimate, loop_estimate, trial_lengths
 from ctxblocks.bench.config import WAY_OUT, context_of
 from ctxblocks.bench.counting import Work, count_work
 from ctxblocks.bench.records import FUNCTIONS, Bound, Ceilings, Measurement, Row
@@ -36,7 +36,7 @@ class Bench:
         """Measure every function of the subject at this length.
 
         Raises:
-            OutOfMemoryError: an allocation was refused.
+            OutOfMemoryError: an allocation failed.
         """
         calls = subject.calls(length)
         functions = {name: subject.missing(name) for name in FUNCTIONS}
@@ -69,10 +69,10 @@ class Bench:
     def _foresee(self, subject: Subject, name: str, length: int) -> Measurement:
         """Whether calls at this length fit the budget, estimated from shorter ones; trial calls are made if there are too few."""
         seconds = subject.seconds.setdefault(name, {})
-        for rung in rungs(length):
-            if seconds and not self.budget.probes(seconds, rung):
+        for shorter in trial_lengths(length):
+            if seconds and not self.budget.allows_trial(seconds, shorter):
                 continue
-            lack = _probe(subject.calls(rung)[name], self.stopwatch, seconds, rung)
+            lack = _trial_call(subject.calls(shorter)[name], self.stopwatch, seconds, shorter)
             if lack is not None:
                 return Measurement(status="not available", note=lack)
         return _verdict(estimate(seconds, length), "shorter contexts", self.budget)
@@ -81,7 +81,7 @@ class Bench:
         """Whether the loop fits the budget, estimated from calls on a few of its prefixes."""
         samples: dict[int, float] = {}
         for start in sorted({0, length // 4, length // 2, length}):
-            lack = _probe(subject.single(start), self.stopwatch, samples, start)
+            lack = _trial_call(subject.single(start), self.stopwatch, samples, start)
             if lack is not None:
                 return Measurement(status="not available", note=lack)
         return _verdict(loop_estimate(samples), "a few prefixes", self.budget.of_loop())
@@ -115,7 +115,7 @@ def bound_of(work: Work, seconds: float, ceilings: Ceilings) -> Bound:
     return Bound(seconds=least, by="operations" if operations > transfers else "bytes", share=least / seconds)
 
 
-def _probe(call: Call, stopwatch: Stopwatch, seconds: dict[int, float], length: int) -> str | None:
+def _trial_call(call: Call, stopwatch: Stopwatch, seconds: dict[int, float], length: int) -> str | None:
     """Call twice and store the time of the second call; returns torch's message if an operation is missing, else None."""
     try:
         call()

@@ -38,7 +38,7 @@ class Load(NamedTuple):
     room: float
 
 
-Reader = Callable[[], Usage]
+UsageSource = Callable[[], Usage]
 
 
 def read_usage() -> Usage:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import attrs
 import torch
 
-from ctxblocks.bench.load import Load, Reader, between, share_of
+from ctxblocks.bench.load import Load, UsageSource, between, share_of
 from ctxblocks.bench.statistics import Timing, timing
 
 Call = Callable[[], object]
@@ -45,7 +45,7 @@ class Stopwatch:
     """
 
     clock: Clock
-    usage: Reader
+    usage: UsageSource
     processors: int
     threads: int
     disturbed: float = 0.1

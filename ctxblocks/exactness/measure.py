@@ -117,8 +117,8 @@ class Measure:
         change = (moved - clean).abs().amax(-1)  # (8, …)
         if used.update.shift is not None and used.update.place != "output-bias":
             change = torch.maximum(change, self._updated_change(exact, noise))
-        alike, counted = self._choices(used, clean_logits, logits)
-        spread = torch.where(alike, change, 0).amax(0)
+        same, counted = self._choices(used, clean_logits, logits)
+        spread = torch.where(same, change, 0).amax(0)
         site = self.block.site(used.update.site)
         direct = site.complete(used.query, used.full, None)  # from the stored read: the layer is not called again
         own = (direct.double() - clean).abs().amax(-1)
@@ -199,7 +199,7 @@ class Measure:
             shape = used.full.z.shape[:-1]
             return torch.ones(shape, dtype=torch.bool), torch.ones(shape, dtype=torch.bool)
         sets = chosen_sets(clean, network.active)
-        alike = (chosen_sets(noisy, network.active) == sets).all(-1)
+        same = (chosen_sets(noisy, network.active) == sets).all(-1)
         site = self.block.site(used.update.site)
         direct = site.network_input(used.query, used.full, None)
         patched = site.network_input(used.query, used.base, used.update)
@@ -207,7 +207,7 @@ class Measure:
         own = (network.router(direct).double() - clean).abs().amax(-1)
         off = SPREAD * ((noisy - clean).abs().amax((0, -1)) + own) + 4 * round_off(direct.dtype) * clean.abs().amax(-1)
         near_tie = (flipped[0] | flipped[1]) & (gap(clean, network.active) <= 2 * off)
-        return alike, alike.any(0) & ~near_tie
+        return same, same.any(0) & ~near_tie
 
 
 def _draws(value: Tensor) -> Tensor:  # (…, d) -> (8, …, d)

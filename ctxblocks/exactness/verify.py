@@ -105,7 +105,7 @@ def verify(
         device: `"auto"` (a GPU if there is one), `"cpu"` or `"cuda"`.
         dtypes: names or torch dtypes; by default float64, float32, bfloat16 and float16. If the device lacks an operation
             in one of the default dtypes, that dtype is left out with a warning.
-        examples: queries for each row.
+        examples: number of queries for each row.
         seed: seed of all random numbers.
 
     Raises:

@@ -127,8 +127,8 @@ def generation_is_reproduced(case: Case, data: st.DataObject) -> None:
 
     def with_prompt(model: Block, query: Tensor, context: Tensor) -> Tensor:
         tokens = torch.cat([context, query.unsqueeze(-2)], dim=-2)
-        served = range(split - 1, tokens.shape[-2] - 1)
-        return torch.stack([model(tokens[..., i, :], tokens[..., :i, :]) for i in served], dim=-2)
+        predicting = range(split - 1, tokens.shape[-2] - 1)
+        return torch.stack([model(tokens[..., i, :], tokens[..., :i, :]) for i in predicting], dim=-2)
 
     comparison = simulate(case, model, without_prompt, with_prompt, case.query, case.context)
     assert comparison.ok, str(comparison)

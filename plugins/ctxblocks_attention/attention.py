@@ -8,7 +8,7 @@ from ctxblocks import ProjectedLayer
 from ctxblocks.numerics import dot, widen
 from ctxblocks_attention.config import SelfAttentionConfig
 from ctxblocks_attention.fused import Reads, attend, causal_with_self
-from ctxblocks_attention.heads import shared, split_heads
+from ctxblocks_attention.heads import shared
 from ctxblocks_attention.rotary import rotate
 from ctxblocks_attention.running import running_average, running_average_wide
 
@@ -46,7 +46,7 @@ class SelfAttention(ProjectedLayer):
     ) -> Tensor:  # (…, heads · head_width)
         """The averages of the heads, concatenated; tokens are averaged before `W_v`. Without context, the query's own value."""
         if context.shape[-2] == 0:
-            return shared(split_heads(self.v_proj(query), self.kv_heads), self.heads).flatten(-2)
+            return shared(self.v_proj(query).unflatten(-1, (self.kv_heads, self.head_width)), self.heads).flatten(-2)
         tokens = torch.cat((context, query.unsqueeze(-2)), dim=-2)  # (…, n + 1, d)
         distances = torch.arange(-context.shape[-2], 1, device=query.device)
         weights = torch.softmax(self._scores(query, (tokens,), distances), dim=-1)  # (…, heads, n + 1)
@@ -91,7 +91,7 @@ class SelfAttention(ProjectedLayer):
     ) -> Tensor:  # (…, n + 1, d)
         """`A(C_i, x)` for `i = 0 … n` by running averages; as `causal` with rotary positions, where that of `x` changes."""
         self.check_call(query, context)
-        if self.rotary_base is None:
+        if self._averages_prefixes():
             return self._running(query, context)
         rows = query.unsqueeze(-2)  # (…, 1, d)
         return self._finished(rows, self._read(self._reads(self._projected(rows), *self._keys_values(context))))
@@ -101,10 +101,7 @@ class SelfAttention(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n + 1, d)
-        """`A(c_{i+1} … c_n, x)` for `i = 0 … n` by running averages from the last token to the first.
-
-        Scores depend only on distances to the query, which are the same in every suffix.
-        """
+        """`A(c_{i+1} … c_n, x)` for `i = 0 … n` by running averages from the end; scores depend only on distances to `x`."""
         self.check_call(query, context)
         return self._running(query, context.flip(-2)).flip(-2)
 
@@ -113,19 +110,25 @@ class SelfAttention(ProjectedLayer):
         self.check_state_size(tokens)
         return tokens * 2 * self.kv_heads * self.head_width
 
+    def _averages_prefixes(self) -> bool:
+        """Whether `prefixes` uses running averages, which need the same scores for every prefix, or one causal pass."""
+        return self.rotary_base is None
+
     def _projected(
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> tuple[Tensor, Tensor, Tensor]:  # (…, n, heads, head_width), and twice (…, n, kv_heads, head_width)
         """Queries, keys and values of the tokens, before rotation."""
-        return (split_heads(self.q_proj(tokens), self.heads), *self._keys_values(tokens))
+        return (self.q_proj(tokens).unflatten(-1, (self.heads, self.head_width)), *self._keys_values(tokens))
 
     def _keys_values(
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> tuple[Tensor, Tensor]:  # twice (…, n, kv_heads, head_width)
         """Keys and values of the tokens, before rotation."""
-        return split_heads(self.k_proj(tokens), self.kv_heads), split_heads(self.v_proj(tokens), self.kv_heads)
+        return self.k_proj(tokens).unflatten(-1, (self.kv_heads, self.head_width)), self.v_proj(tokens).unflatten(
+            -1, (self.kv_heads, self.head_width)
+        )
 
     def _rotated(
         self,
@@ -183,7 +186,10 @@ class SelfAttention(ProjectedLayer):
             means = self._average(scores, tokens.to(scores.dtype))  # (…, heads, n + 1, d)
             return self.finish(own, self._projected_values(means).to(query.dtype))
         scores = self._scores(query, (own, context), distances)
-        parts = [split_heads(self.v_proj(tokens), self.kv_heads).transpose(-3, -2) for tokens in (own, context)]
+        parts = [
+            self.v_proj(tokens).unflatten(-1, (self.kv_heads, self.head_width)).transpose(-3, -2)
+            for tokens in (own, context)
+        ]
         values = torch.cat(parts, dim=-2).to(scores.dtype)  # (…, kv_heads, n + 1, head_width)
         mixed = self._average(scores.unflatten(-2, (self.kv_heads, -1)), values).flatten(-4, -3)
         return self._finished(own, mixed.to(query.dtype))
@@ -205,10 +211,13 @@ class SelfAttention(ProjectedLayer):
         distances: Tensor,  # (n,), positions of the tokens relative to the query
     ) -> Tensor:  # (…, heads, n), float32 for half types
         """`q·k_j / sqrt(head_width)` of one query; without positions as `(W_kᵀ q)·t_j + q·b_k`, which needs no keys."""
-        queries = widen(split_heads(self.q_proj(query), self.kv_heads, self.heads // self.kv_heads)) * self.scale
+        queries = (
+            widen(self.q_proj(query).unflatten(-1, (self.kv_heads, self.heads // self.kv_heads, self.head_width)))
+            * self.scale
+        )
         if self.rotary_base is not None:
             keys = torch.cat([self.k_proj(tokens) for tokens in parts], dim=-2)
-            keys = rotate(split_heads(keys, self.kv_heads), distances, self.rotary_base)
+            keys = rotate(keys.unflatten(-1, (self.kv_heads, self.head_width)), distances, self.rotary_base)
             return torch.flatten(queries @ widen(keys.movedim(-3, -1)), -3, -2)
         weight = widen(self.k_proj.weight.view(self.kv_heads, self.head_width, self.width))
         folded = torch.einsum("...grk,gkd->...grd", queries, weight).flatten(-3, -2)  # (…, heads, d)

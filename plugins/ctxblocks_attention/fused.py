@@ -133,10 +133,9 @@ def _band(blocks: int, block: int, window: int, device: torch.device) -> Tensor:
     row = torch.arange(block, device=device).unsqueeze(-1)
     column = torch.arange(block + window - 1, device=device)
     near = (column >= row) & (column < row + window)
-    first = (
-        torch.arange(blocks, device=device).view(-1, 1, 1, 1) * block + column >= window
-    )  # not the padding before the first token
-    return F.pad(near & first, (1, 0), value=True)
+    starts = torch.arange(blocks, device=device).view(-1, 1, 1, 1) * block
+    is_token = starts + column >= window  # rather than padding before the first token
+    return F.pad(near & is_token, (1, 0), value=True)
 
 
 def _slotted(reads: Reads) -> tuple[Tensor, Tensor, Tensor]:  # (…, heads, n + 1, f'), (f',), (f',)

@@ -1,16 +1,6 @@
-"""Splitting features into heads."""
-
-import math
+"""Heads that share keys and values."""
 
 from torch import Tensor
-
-
-def split_heads(
-    features: Tensor,  # (…, heads · … · w)
-    *heads: int,
-) -> Tensor:  # (…, *heads, w)
-    """The last axis split into heads, of one or more axes."""
-    return features.reshape(*features.shape[:-1], *heads, features.shape[-1] // math.prod(heads))
 
 
 def shared(

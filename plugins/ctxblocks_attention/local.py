@@ -42,18 +42,6 @@ class LocalAttention(SelfAttention):
         keys, values = (x[..., :-1, :, :] for x in own[1:])
         return self._finished(tokens, self._read(self._reads(own, keys, values)))
 
-    def prefixes(
-        self,
-        query: Tensor,  # (…, d)
-        context: Tensor,  # (…, n, d)
-    ) -> Tensor:  # (…, n + 1, d)
-        """`A(C_i, x)` for `i = 0 … n` by sliding averages; with rotary positions or a short window, by one banded pass."""
-        self.check_call(query, context)
-        if self.rotary_base is None and self.window >= self.block:
-            return self._running(query, context)
-        rows = query.unsqueeze(-2)  # (…, 1, d)
-        return self._finished(rows, self._read(self._reads(self._projected(rows), *self._keys_values(context))))
-
     def suffixes(
         self,
         query: Tensor,  # (…, d)
@@ -69,6 +57,10 @@ class LocalAttention(SelfAttention):
         """Keys and values of the last `window` tokens, which are all that later queries can attend to."""
         self.check_state_size(tokens)
         return super().state_size(min(tokens, self.window))
+
+    def _averages_prefixes(self) -> bool:
+        """For short windows one banded pass is faster."""
+        return super()._averages_prefixes() and self.window >= self.block
 
     def _average(
         self,

@@ -28,7 +28,7 @@ def tail_sums(
     log_decay: Tensor,  # (…, n, e)
     drive: Tensor,  # (…, n, e)
 ) -> tuple[Tensor, Tensor]:  # (…, n + 1, e), (…, n + 1, e)
-    """`P_j = Π_{l ≥ j} decay_l` and `T_j = Σ_{l ≥ j} P_{l+1} drive_l`: a state `h` before token `j` becomes `P_j h + T_j`."""
+    """`P_j = Π_{l ≥ j} decay_l` and `T_j = Σ_{l ≥ j} P_{l+1} drive_l`: a state `h` before token `j` ends as `P_j h + T_j`."""
     left = F.pad(log_decay.flip(-2).cumsum(-2).flip(-2), (0, 0, 0, 1))
     fade = normal_exp(left)
     added = (fade[..., 1:, :] * drive).flip(-2).cumsum(-2).flip(-2)

@@ -22,7 +22,7 @@ class _Sums(NamedTuple):
     weights: Tensor | None  # (…, heads, r, 1): Σ_j w_j, where weights are normalised
 
     def map(self, function: Callable[..., Tensor], *others: "_Sums") -> "_Sums":
-        """The function of both sums."""
+        """Apply the function to both sums."""
         weights = None if self.weights is None else function(self.weights, *(other.weights for other in others))
         return _Sums(function(self.values, *(other.values for other in others)), weights)
 

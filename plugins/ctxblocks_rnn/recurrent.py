@@ -199,9 +199,8 @@ class RecurrentLayer(ProjectedLayer):
         rows = []
         for start in range(0, max(n, 1), self.block):
             tokens = context[..., start : start + self.block, :]
-            count = tokens.shape[-2] + (
-                start + self.block >= n
-            )  # the last state belongs to the next block, if there is one
+            is_last = start + self.block >= n  # else the last state belongs to the next block
+            count = tokens.shape[-2] + is_last
             own = queries if queries.shape[-2] == 1 else queries[..., start : start + count, :]
             outputs, state = self._after_block(own, tokens, state, count)
             rows.append(self.projection(outputs))

@@ -3,7 +3,7 @@
 import pytest
 from bench_fakes import World
 
-from ctxblocks.bench.budget import Budget, estimate, loop_estimate, rungs
+from ctxblocks.bench.budget import Budget, estimate, loop_estimate, trial_lengths
 from ctxblocks.bench.load import LEAST, Load, Usage, between, read_usage, share_of
 from ctxblocks.bench.statistics import exponent, overall_exponent, timing
 from ctxblocks.bench.timing import Timed
@@ -110,9 +110,9 @@ def test_the_counters_count_this_process() -> None:
     ("length", "expected"),
     [(16384, [64, 256, 1024, 4096]), (1024, [16, 64, 256]), (64, [16, 32]), (16, [4, 8]), (2, [1]), (1, [1])],
 )
-def test_rungs_lead_to_a_length(length: int, expected: list[int]) -> None:
+def test_trial_lengths(length: int, expected: list[int]) -> None:
     """Lengths grow by factors of 4 from 16 tokens; for short lengths there are two."""
-    assert rungs(length) == expected
+    assert trial_lengths(length) == expected
 
 
 def test_estimates_follow_the_longest_two() -> None:
@@ -135,11 +135,11 @@ def test_a_budget_decides() -> None:
     assert [budget.affords(call) for call in (9.9, 10.1)] == [True, False]
     assert [budget.repeats_of(call) for call in (0.001, 0.5, 3.0)] == [9, 8, 3]
     assert [budget.calls_of(call) for call in (1e-5, 0.0011, 1.0)] == [200, 2, 1]
-    assert budget.probes({16: 1.0}, 64)  # at most 16 s, for a second length
-    assert not budget.probes({16: 3.0}, 64)
-    assert budget.probes({16: 0.1, 64: 0.3}, 256)
-    assert not budget.probes({16: 0.3, 64: 1.0}, 256)  # 3.3 s for a third length
-    assert not budget.probes({16: 0.1, 64: 0.3}, 128)  # too close to the longest known length
+    assert budget.allows_trial({16: 1.0}, 64)  # at most 16 s, for a second length
+    assert not budget.allows_trial({16: 3.0}, 64)
+    assert budget.allows_trial({16: 0.1, 64: 0.3}, 256)
+    assert not budget.allows_trial({16: 0.3, 64: 1.0}, 256)  # 3.3 s for a third length
+    assert not budget.allows_trial({16: 0.1, 64: 0.3}, 128)  # too close to the longest known length
     loop = budget.of_loop()
     assert [loop.affords(call) for call in (37.0, 38.0)] == [True, False]
     assert [loop.repeats_of(call) for call in (0.1, 3.0, 20.0)] == [9, 2, 1]

@@ -1,6 +1,5 @@
 """Layers that each violate one property of the contract, and the correct layer from which they are derived."""
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -165,13 +164,6 @@ class HidesState(Honest):
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         return self.scale * super().forward(query, context)
-
-
-class SharesCopies(Honest):
-    def __deepcopy__(self, memo: dict[int, Any]) -> "SharesCopies":
-        twin = copy.copy(self)
-        twin._modules = dict(self._modules)
-        return twin
 
 
 class Unchecked(Honest):

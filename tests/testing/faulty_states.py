@@ -1,4 +1,7 @@
-"""Layers that compute the same function as the correct layer, each with a wrong `state_size`."""
+"""Layers that compute the same function as the correct layer, with a wrong `state_size` or a wrong `deepcopy`."""
+
+import copy
+from typing import Any
 
 import torch
 from testing.faulty_layers import Honest
@@ -32,3 +35,10 @@ class StateOfDtype(Honest):
 class StateUnchecked(Honest):
     def state_size(self, tokens: int) -> int:
         return self.width
+
+
+class SharesCopies(Honest):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SharesCopies":
+        twin = copy.copy(self)
+        twin._modules = dict(self._modules)
+        return twin

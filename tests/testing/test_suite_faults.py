@@ -55,7 +55,7 @@ FAULTS: dict[str, tuple[LayerSpec, str]] = {  # by fault: a layer, and the prope
     "another function without gradients": (layers.spec(layers.OtherWithoutGradients), "without_gradients"),
     "takes memory for contiguous": (layers.spec(layers.ReadsMemory), "strides"),
     "state outside the state dict": (layers.spec(layers.HidesState), "state_round_trip"),
-    "copies share parameters": (layers.spec(layers.SharesCopies), "copies"),
+    "copies share parameters": (layers.spec(states.SharesCopies), "copies"),
     "state shrinks": (layers.spec(states.StateShrinks), "state_size"),
     "state below zero": (layers.spec(states.StateBelowZero), "state_size"),
     "state not an integer": (layers.spec(states.StateNotAnInteger), "state_size"),

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctxblocks import registry
+from ctxblocks import registry, testing
 from ctxblocks.testing import suite
+from ctxblocks.testing.cases import Conformance
 
 STAR = "from ctxblocks.testing.suite import *\n"
 CONFTEST = """
@@ -151,6 +152,12 @@ def test_plugin_is_thin() -> None:
     code = "import sys, pytest_ctxblocks; print(sorted({'torch', 'hypothesis', 'ctxblocks'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_public_names() -> None:
+    """`ctxblocks.testing` provides the types of the fixture, of cases and of properties, for annotations in tests."""
+    assert testing.__all__ == ["Case", "Conformance", "Property", "Request"]
+    assert testing.Conformance is Conformance
 
 
 def test_page_lists_every_property() -> None:

@@ -8,12 +8,16 @@ import pytest
 import torch
 from ctxblocks_transformers import InertUpdateError, ModelUpdate, transfer_model
 from ctxblocks_transformers.wiring.family import family_of
+from ctxblocks_transformers.wiring.passes import observe
+from ctxblocks_transformers.wiring.view import view_of
+from ctxblocks_transformers.wiring.wirings import sites_of
 from lm.table import SOME_GUESSED, TYPES, bound_of, has_projections
 from lm.tiny import prompt, state, tiny
 from lm.updates.test_transfer_model import EXACT
 from transformers import AutoModelForCausalLM
 
-from ctxblocks import ArgumentError, Augmented, RankOneChange, ShapeError
+from ctxblocks import ArgumentError, Augmented, MixtureOfExperts, RankOneChange, ShapeError
+from ctxblocks.blocks.networks import LastLayerUpdate
 
 NORM_BEHIND = ("sandwich", "branch-norm")
 REFUSED = {
@@ -186,3 +190,32 @@ def test_a_merge_that_does_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(RankOneChange, "add", lambda self: None)
     with pytest.raises(InertUpdateError, match="the same as without the update"):
         update.merged(model)
+
+
+def test_a_mixture_is_merged_as_in_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same experts as a `MixtureOfExperts` take the same change of their last layers: the one of least norm."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # Mixtral's router computes in float32
+    model = tiny("mixtral", num_hidden_layers=1)
+    update = transfer_model(model, prompt())
+    family, (each,) = family_of(model), update.updates
+    assert each is not None
+    assert each.shift is not None
+    mlp, core = model.model.layers[0].mlp, MixtureOfExperts(32, 48, experts=4, active=2).double()
+    with torch.no_grad():
+        core.router.weight.copy_(mlp.gate.weight)
+        for index, expert in enumerate(core.experts):
+            expert.gate.weight.copy_(mlp.experts.gate_up_proj[index, :48])
+            expert.up.weight.copy_(mlp.experts.gate_up_proj[index, 48:])
+            expert.down.weight.copy_(mlp.experts.down_proj[index])
+        (reads,), _ = observe(model, sites_of(view_of(model, family), "network"), update.inputs(model))
+        assert reads.z is not None
+        key, absent = core.last_key(reads.z[0], each[0].operator)
+    assert not bool(absent)
+    before = torch.stack([expert.down.weight.detach().clone() for expert in core.experts])
+    core.add_last(LastLayerUpdate(each.shift[0], key))
+    expected = torch.stack([expert.down.weight.detach() for expert in core.experts]) - before
+    merged = update.merged(model, "last-layer")
+    change = merged.model.layers[0].mlp.experts.down_proj.detach() - mlp.experts.down_proj.detach()
+    assert float(expected.norm()) > 0.1
+    assert abs(float(change.norm() - expected.norm())) <= 1e-12 * float(expected.norm())
+    torch.testing.assert_close(change, expected, rtol=0, atol=1e-12)

@@ -1,5 +1,6 @@
 """`trace`: every prefix and every token, by every way, is what a removal of its own gives."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from lm.table import EVERY
 from lm.tiny import prompt, tiny
 from lm.updates.test_transfer_model import EXACT, SINGLE, state
 
-from ctxblocks import ArgumentError, Augmented, ContextOperator, ImplicitUpdate, ShapeError
+from ctxblocks import ArgumentError, Augmented, ContextOperator, ImplicitUpdate, ShapeError, registry
 
 SLOT, MASK, STATES = "copies, by self slot", "copies, by mask", "states"
 ROUTES = {
@@ -163,6 +164,31 @@ def test_measures_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("ctxblocks.algebra.lengths.IMAGES", images)
         for name, values in measure(update, [weight]).items():
             torch.testing.assert_close(values, whole[name])
+
+
+@pytest.mark.parametrize("size", [1e-24, 1.0, 1e24])
+def test_a_trace_and_the_probes_measure_the_same(size: float) -> None:
+    """In float32, whose squares of such sizes under- and overflow: the norms are those of float64, and none is zero."""
+    generator = torch.Generator().manual_seed(2)
+    direction, key = torch.randn(2, 9, 5, generator=generator, dtype=torch.float64)
+    weight = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+    exact = measure(ImplicitUpdate(ContextOperator(direction * size, key)), [weight])
+    update = ImplicitUpdate(ContextOperator((direction * size).float(), key.float()), per_token=True)
+    traced = measure(update, [weight.float()])
+    course = SimpleNamespace(updates=update, weights=lambda reader=None: [weight.float()])
+    known = registry()
+    for name in ("norm", "marginal-change", "alignment"):
+        probed = torch.as_tensor(known.probe(name).measure(course))
+        assert probed.shape == traced[name].shape
+        assert bool((probed != 0).all())
+        torch.testing.assert_close(traced[name], probed, rtol=1e-5, atol=0)
+        torch.testing.assert_close(traced[name].double(), exact[name], rtol=1e-4, atol=0)
+
+
+def test_a_measure_that_was_renamed() -> None:
+    """The earlier name is refused with the present one."""
+    with pytest.raises(ArgumentError, match="measure: got 'marginal', needs 'marginal-change', its present name"):
+        trace(tiny("llama"), prompt(3)).measure("marginal")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from cli.test_cli import shell
 from ctxblocks_transformers import explain, load_skeleton
+from ctxblocks_transformers.wiring.wirings import NETWORKS
 from lm.folder import model_folder
 from lm.tiny import config_of, tiny
 
+from ctxblocks import WIRINGS
 from ctxblocks.cli import main
 
 
@@ -59,6 +61,11 @@ def test_formulas_and_shapes(model_type: str, update: str, shift: str, tensors: 
     assert row.shift.startswith(shift)
     assert row.readers == tensors
     assert len(row.projection) == 1
+
+
+def test_every_wiring_has_a_site() -> None:
+    """The table of sites covers the table of equations."""
+    assert set(NETWORKS) == set(WIRINGS)
 
 
 def test_a_known_model_is_explained_without_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,7 +128,9 @@ def test_a_spoilt_folder_is_one_line(folder: Path, what: str) -> None:
 @pytest.mark.parametrize("name", ["/nowhere/model", "./nowhere", "a/b/c"])
 def test_a_folder_that_is_not_there(name: str) -> None:
     """Names that can only be folders are not looked for on the hub."""
-    with pytest.raises(LoadError, match=r"is not a folder, needs one with config\.json and weights, or a name on the hub"):
+    with pytest.raises(
+        LoadError, match=r"is not a folder, needs one with config\.json and weights, or a name on the hub"
+    ):
         load_model(name)
 
 
