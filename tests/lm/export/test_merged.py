@@ -1,4 +1,4 @@
-"""`ModelUpdate.merged`: a copy that answers as with the context, every family at both sites, and what is refused."""
+"""`ModelUpdate.merged`: a copy whose output is that with the context, for every family at both sites, and refusals."""
 
 import copy
 from pathlib import Path
@@ -24,7 +24,7 @@ REFUSED = {
     **dict.fromkeys(("axk1", "jetmoe"), "a block changes what its last dense layer puts out"),
     "llama4_text": "the input of the last dense layer of block 1 is zero",
 }
-"""Types whose networks do not end with their last dense layers, and one whose experts read zero here."""
+"""Types whose networks do not end with their last dense layers, and one whose experts have input zero here."""
 
 
 def logits(update: ModelUpdate, merged: Any, **options: Any) -> torch.Tensor:
@@ -36,7 +36,7 @@ def logits(update: ModelUpdate, merged: Any, **options: Any) -> torch.Tensor:
 @pytest.mark.parametrize("site", ["network", "out-proj"])
 @pytest.mark.parametrize("model_type", [*TYPES, *SOME_GUESSED])
 def test_the_copy_answers_as_with_the_context(model_type: str, site: Any, place: Any) -> None:
-    """Float64, called with its position and without; norms behind the network take no shift into the last layer."""
+    """Float64, called with its position and without; with norms after the network there is no shift into the last layer."""
     model = tiny(model_type)
     if site == "out-proj" and not has_projections(family_of(model)):
         with pytest.raises(ArgumentError, match="needs 'network'"):
@@ -81,7 +81,7 @@ def test_what_the_copy_changes() -> None:
 @pytest.mark.parametrize("place", ["output-bias", "last-layer"])
 @pytest.mark.parametrize("model_type", ["granite", "granitemoe"])
 def test_what_multiplies_a_branch_is_divided_out(model_type: str, place: Any) -> None:
-    """The shift lies behind the multiplier, the layer that takes it before."""
+    """The shift is added after the multiplier, the layer that takes it comes before."""
     model = tiny(model_type, residual_multiplier=0.3)
     update = transfer_model(model, prompt())
     assert update.difference(logits(update, update.merged(model, place))).relative <= EXACT
@@ -98,7 +98,7 @@ def test_an_offset_becomes_a_bias(model_type: str) -> None:
 
 
 def test_an_offset_on_experts() -> None:
-    """GPT-OSS has biases for it; Mixtral's router takes none and says so."""
+    """GPT-OSS has biases for it; Mixtral's router has none, which the error says."""
     model = tiny("gpt_oss")
     update = transfer_model(model, prompt(), solver=Augmented())
     assert update.difference(logits(update, update.merged(model))).relative <= EXACT
@@ -114,7 +114,7 @@ def test_an_offset_on_experts() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "gpt2", "granite", "mixtral"])
 def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
-    """Weights rounded once: a few units of the dtype's round-off in the output, far less than the context does."""
+    """Weights rounded once: a few units of the dtype's round-off in the output, far less than the effect of the context."""
     model = tiny(model_type, dtype)
     update = transfer_model(model, prompt())
     found = update.difference(logits(update, update.merged(model)))
@@ -123,7 +123,7 @@ def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
 
 
 def test_a_change_is_formed_in_float32_and_rounded_once() -> None:
-    """Of half types each new entry is the nearest to the sum of the two as numbers."""
+    """In half types each new entry is the nearest to the exact sum."""
     model = tiny("llama", torch.bfloat16)
     update = transfer_model(model, prompt())
     each = update.updates[0]
@@ -144,7 +144,7 @@ def test_weights_alone_survive_transformers_own_saving(model_type: str, tmp_path
 
 
 def test_the_copy_is_a_model_like_any() -> None:
-    """Copied once more it answers the same; other calls than the one token's are left as they are."""
+    """A further copy gives the same output; calls other than that of the one token are not changed."""
     model = tiny("gemma2")
     update = transfer_model(model, prompt())
     merged = update.merged(model)
@@ -162,7 +162,7 @@ def test_the_copy_is_a_model_like_any() -> None:
 
 
 def test_what_cannot_be_merged() -> None:
-    """Several tokens, another model, a place that is none, matrices that blocks share: the model stays as it was."""
+    """Several tokens, another model, an unknown place, matrices that blocks share: the model is not changed."""
     model = tiny("llama")
     before, update = state(model), transfer_model(model, prompt())
     with pytest.raises(ShapeError, match="2 remaining tokens, needs one"):

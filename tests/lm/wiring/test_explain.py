@@ -55,7 +55,7 @@ def test_consecutive_layers_of_one_kind_share_a_row() -> None:
     ],
 )
 def test_formulas_and_shapes(model_type: str, update: str, shift: str, tensors: dict[str, tuple[int, ...]]) -> None:
-    """Of each wiring, from tensors that are there."""
+    """For each wiring, with the shapes of existing tensors."""
     (row,) = explain(tiny(model_type)).rows
     assert row.update.startswith(update)
     assert row.shift.startswith(shift)
@@ -69,7 +69,7 @@ def test_every_wiring_has_a_site() -> None:
 
 
 def test_a_known_model_is_explained_without_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command reads the configuration alone, and prints a line for layers that are alike."""
+    """The command reads the configuration alone, and prints one line for equal layers."""
     config_of("llama", num_hidden_layers=12, architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path)
     assert explain(load_skeleton(tmp_path)).rows[0].last == 11
     assert main(["explain", str(tmp_path)]) == 0
