@@ -1,7 +1,7 @@
 """ctxblocks: the effect of a context as an exact rank-one update of a network's weights, for any contextual layer.
 
-Public names resolve on first use, so that `import ctxblocks` loads neither torch nor any plugin. The names and their
-modules are listed once, in `__init__.pyi`.
+Public names are resolved on first use, so that `import ctxblocks` imports neither torch nor any plugin. The names and
+the modules that define them are listed once, in `__init__.pyi`.
 """
 
 import importlib.metadata

@@ -23,6 +23,7 @@ __all__ = [
     "norm",
     "normal_exp",
     "scaled",
+    "scaled_stack",
     "stack_broadcast",
     "wide_matmul",
     "widen",
@@ -64,10 +65,18 @@ def image(
     x: Tensor,  # (…, d)
 ) -> Tensor:  # (…, sum of all m), in the accumulator's dtype
     """`W x` for the vertical stack `W` of the weights, up to a positive factor for each `x` that keeps it within range."""
-    unit, _ = scaled(x)
-    size = torch.stack([weight.detach().abs().max() for weight in weights]).max().to(unit)
-    size = torch.where(size == 0, 1, size)
-    return torch.cat([unit @ (widen(weight).to(unit) / size).mT for weight in weights], dim=-1)
+    return scaled(x)[0] @ scaled_stack(weights, x)[0].mT
+
+
+def scaled_stack(
+    weights: Sequence[Tensor],  # (m, d) each
+    like: Tensor,
+) -> tuple[Tensor, Tensor]:  # (sum of all m, d), ()
+    """The vertical stack of the weights divided by its largest entry, where and as wide as `like`; and that entry, or 1."""
+    stack = widen(torch.cat([weight.to(like.device) for weight in weights]).to(accumulator(like.dtype)))
+    largest = stack.detach().abs().max()
+    size = torch.where(largest == 0, 1, largest)
+    return stack / size, size
 
 
 def image_norm(

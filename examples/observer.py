@@ -1,4 +1,4 @@
-"""An observer of one's own: told of a comparison while it goes on, it prints what matters to you.
+"""An observer of a comparison: it is notified of steps and measurements as they happen, and prints some of them.
 
 Run it with `python examples/observer.py` (a few seconds). A distribution would announce the plugin in its entry points;
 here it serves this process.
@@ -11,13 +11,18 @@ from ctxblocks import Observer, ObserverSpec, hookimpl, registry
 from ctxblocks.comparison import compare, compare_config
 
 
-class Teller(Observer):
-    """Prints the last error of every model that lands."""
+class Printing(Observer):
+    """Prints when a model is half trained, and the last error of every model that has been measured."""
 
     def start(self, configuration):
-        """Which layers, and how many examples."""
+        """The layers, and the number of examples."""
         self.last = configuration["examples"]
         print("layers:", ", ".join(configuration["layers"]))
+
+    def step(self, model, step, steps):
+        """One step of training; the model is still in training."""
+        if 2 * step == steps:
+            print(f"  {model}: half of {steps} steps")
 
     def row(self, row):
         """One measurement of many."""
@@ -25,21 +30,21 @@ class Teller(Observer):
             print(f"  {row['layer'] or 'baseline'}, {row['control']}: {row['value']:.3g}")
 
     def end(self, status):
-        """How it went."""
+        """The end of the run."""
         print(status)
 
 
 class Plugin:
-    """What a module of a distribution would be."""
+    """In place of the module of a distribution."""
 
     @staticmethod
     @hookimpl
     def ctxblocks_observers():
         """One observer."""
-        return [ObserverSpec(name="teller", summary="Prints errors.", open=lambda folder: Teller())]
+        return [ObserverSpec(name="printing", summary="Prints errors.", open=lambda folder: Printing())]
 
 
 registry().register(Plugin)
 config = compare_config("quick", ("gru", "self-attention"), ("linear",), inputs=2, examples=4, steps=50)
 with tempfile.TemporaryDirectory() as folder:
-    compare(config, Path(folder), workers=1, observers=["teller"], drawn=False)
+    compare(config, Path(folder), workers=1, observers=["printing"], drawn=False)

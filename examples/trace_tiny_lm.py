@@ -37,7 +37,7 @@ def marginals(folder: Path, stretches: list[Tensor]) -> Tensor:  # (prompts, blo
 
 
 def settling(found: Tensor) -> Tensor:  # (prompts, blocks, n) -> (prompts, blocks)
-    """Mean marginal change in a prompt's last quarter over that in its first: 1 if late bytes have the same effect as early ones."""
+    """Mean marginal change in a prompt's last quarter over that in its first: 1 if late and early bytes have the same effect."""
     quarter = found.shape[-1] // 4
     return found[..., -quarter:].mean(-1) / found[..., :quarter].mean(-1)
 

@@ -1,1 +1,1 @@
-"""Operators, low-rank matrices and solvers: tensors only, no module."""
+"""Context operators, low-rank matrices and solvers; this room works on tensors and knows no module."""

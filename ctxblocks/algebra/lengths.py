@@ -1,6 +1,6 @@
 """Norms and angles of rank-one updates `ΔW = (Wδ)kᵀ`, taken over the vertical stack of several weight matrices.
 
-Every vector is scaled before it is squared, so that nothing over- or underflows on the way, and no matrix is built.
+Every vector is scaled before it is squared, so that no intermediate result over- or underflows. No dense matrix is built.
 """
 
 import dataclasses
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from ctxblocks.algebra.operator import ContextOperator
-from ctxblocks.numerics import accumulator, cosine, dot, image, image_norm, norm, scaled, widen
+from ctxblocks.numerics import cosine, dot, image, image_norm, norm, scaled, scaled_stack, widen
 
 IMAGES = 2**17
-"""Entries of images that are held at a time: half a megabyte in float32, which fits into a cache."""
+"""Number of entries of the products `Wδ` that are held in memory at a time: half a mebibyte in float32, to fit the cache."""
 LEAST = 32
-"""Smallest number of updates that are measured at a time."""
+"""Smallest number of updates that are processed at a time."""
 
 
 def update_norm(
     operator: ContextOperator,  # (…, d)
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Tensor:  # (…)
-    """`‖ΔW‖ = ‖Wδ‖ ‖k‖`, Frobenius and spectral norm at once, since `ΔW` has rank one."""
+    """`‖ΔW‖ = ‖Wδ‖ ‖k‖`, both the Frobenius and the spectral norm, since `ΔW` has rank one."""
     return (image_norm(weights, operator.direction) * norm(operator.key)).to(operator.key.dtype)
 
 
@@ -32,7 +32,7 @@ def update_cosine(
     other: ContextOperator,  # (…, d)
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Tensor:  # (…), in [−1, 1]
-    """`⟨ΔW₁, ΔW₂⟩_F / (‖ΔW₁‖_F ‖ΔW₂‖_F) = cos(Wδ₁, Wδ₂) cos(k₁, k₂)`; 0 where an update vanishes."""
+    """`⟨ΔW₁, ΔW₂⟩_F / (‖ΔW₁‖_F ‖ΔW₂‖_F) = cos(Wδ₁, Wδ₂) cos(k₁, k₂)`; 0 where an update is zero."""
     first, second = image(weights, one.direction), image(weights, other.direction)
     return (cosine(first, second) * cosine(one.key, other.key)).to(one.key.dtype)
 
@@ -42,7 +42,7 @@ def update_distance(
     other: ContextOperator,  # (…, d)
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Tensor:  # (…)
-    """`‖ΔW₁ − ΔW₂‖_F` of two updates, whose difference has rank two at most."""
+    """`‖ΔW₁ − ΔW₂‖_F` of two updates, whose difference has rank at most two."""
     length = functools.partial(image_norm, weights)
     return _distance((one.direction, one.key), (other.direction, other.key), length).to(one.key.dtype)
 
@@ -54,18 +54,18 @@ def _distance(
 ) -> Tensor:  # (…), in the accumulator's dtype
     """The distance of two updates.
 
-    With `k₁ = c k₂ + k⊥` and `k⊥` orthogonal to `k₂`, the difference is `(c Wδ₁ − Wδ₂) k₂ᵀ + Wδ₁ k⊥ᵀ`. Its two terms are
-    orthogonal, so that their norms add up without cancellation.
+    With `k₁ = c k₂ + k⊥` and `k⊥` orthogonal to `k₂`, the difference is `(c Wδ₁ − Wδ₂) k₂ᵀ + Wδ₁ k⊥ᵀ`. These two terms
+    are orthogonal, so that the squares of their norms add up without cancellation.
     """
     (first, first_scale), (second, second_scale) = scaled(one[1]), scaled(other[1])
     squares = dot(second, second).unsqueeze(-1)
-    share = dot(first, second).unsqueeze(-1) / torch.where(squares == 0, 1, squares)  # c, of the scaled keys
-    rest = first - share * second  # k⊥ / first_scale
-    factor = share * (first_scale / torch.where(second_scale == 0, 1, second_scale))  # c (…, 1)
-    turned = factor * widen(one[0]) - widen(other[0])
-    parallel = length(turned) * norm(other[1])
-    across = length(one[0]) * (norm(rest) * first_scale.squeeze(-1))
-    return norm(torch.stack(torch.broadcast_tensors(parallel, across), dim=-1))
+    ratio = dot(first, second).unsqueeze(-1) / torch.where(squares == 0, 1, squares)  # c for the scaled keys
+    perpendicular = first - ratio * second  # k⊥ / first_scale
+    coefficient = ratio * (first_scale / torch.where(second_scale == 0, 1, second_scale))  # c (…, 1)
+    direction = coefficient * widen(one[0]) - widen(other[0])  # c δ₁ − δ₂
+    along = length(direction) * norm(other[1])
+    across = length(one[0]) * (norm(perpendicular) * first_scale.squeeze(-1))
+    return norm(torch.stack(torch.broadcast_tensors(along, across), dim=-1))
 
 
 def marginal_change(
@@ -74,8 +74,8 @@ def marginal_change(
 ) -> Tensor:  # (…, n)
     """`‖W_{i+1} − W_i‖_F` of successive updates, `i = 0 … n − 1` [Sec. 3, Fig. 3].
 
-    Where all updates share one key, expanded along that axis, the change `W(δ_{i+1} − δ_i)kᵀ` has rank one, and this is
-    its spectral norm too; elsewhere it has rank two.
+    If all updates share one key (expanded along that axis), the change `W(δ_{i+1} − δ_i)kᵀ` has rank one and its spectral
+    norm is the same; otherwise it has rank two.
     """
     direction, key = operator.direction, operator.key
     if key.shape[-2] > 1 and key.stride(-2) == 0:
@@ -87,11 +87,11 @@ def marginal_change(
 
 @dataclasses.dataclass(frozen=True)
 class Successive:
-    """Lengths and angles of the updates of successive tokens.
+    """Norms and angles of the updates of successive tokens.
 
     Attributes:
         norm: `‖ΔW_i‖ (…, n + 1)`.
-        alignment: the cosine of `ΔW_i` and `ΔW_{i+1} (…, n)`, 0 where one vanishes.
+        alignment: the cosine of `ΔW_i` and `ΔW_{i+1} (…, n)`; 0 where one of them is zero.
         marginal_change: `‖W_{i+1} − W_i‖_F (…, n)`.
     """
 
@@ -104,9 +104,8 @@ def successive(
     operator: ContextOperator,  # (…, n + 1, d)
     weights: Sequence[Tensor],  # (m, d) each
 ) -> Successive:
-    """`update_norm`, `update_cosine` and `marginal_change` along the last batch axis, from one image of every direction."""
-    matrices, size = _scaled_weights(weights, operator.direction)
-    stack = torch.cat(matrices)  # (sum of all m, d)
+    """`update_norm`, `update_cosine` and `marginal_change` along the last batch axis, with each product `Wδ` computed once."""
+    stack, size = scaled_stack(weights, operator.direction)  # (sum of all m, d), ()
     length, rows = operator.key.shape[-2], max(LEAST, IMAGES // len(stack))
     norms, alignments, changes = [], [], []
     for start in range(0, max(1, length - 1), rows):
@@ -124,13 +123,3 @@ def successive(
         torch.cat(alignments, dim=-1).to(dtype),
         torch.cat(changes, dim=-1).to(dtype),
     )
-
-
-def _scaled_weights(weights: Sequence[Tensor], like: Tensor) -> tuple[list[Tensor], Tensor]:
-    """The weights divided by their largest entry, in the accumulator's dtype, and that entry."""
-    dtype, largest = accumulator(like.dtype), []
-    for weight in weights:
-        largest.append(weight.detach().abs().max().to(like.device, dtype))
-    size = torch.stack(largest).max()
-    size = torch.where(size == 0, 1, size)
-    return [weight.to(like.device, dtype) / size for weight in weights], size

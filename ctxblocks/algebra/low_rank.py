@@ -1,4 +1,4 @@
-"""Low-rank matrices that multiply, measure and compare themselves without being built."""
+"""Low-rank matrices: products, norms and inner products that are computed without building the dense matrix."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from ctxblocks.numerics import norm, wide_matmul, widen
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class LowRank:
-    """The matrix `columns @ rows` of rank at most `r`, batched and never built unless asked for.
+    """The matrix `columns @ rows` of rank at most `r`, batched; only `dense()` builds it.
 
     Attributes:
         columns: `(…, m, r)`.
@@ -24,7 +24,7 @@ class LowRank:
     rows: Tensor
 
     def dense(self) -> Tensor:  # (…, m, d)
-        """The matrix itself."""
+        """The dense matrix."""
         return self.columns @ self.rows
 
     def apply(
@@ -36,7 +36,7 @@ class LowRank:
         return wide_matmul(self.columns, inner).squeeze(-1).to(z.dtype)
 
     def norm(self) -> Tensor:  # (…)
-        """Frobenius norm: a product of lengths for rank one, else by a QR of the rows (nothing is squared and cancelled)."""
+        """Frobenius norm: the product of two norms for rank one, else computed by a QR of the rows, which avoids cancellation."""
         if self.rows.shape[-2] == 1:
             return (norm(self.columns.squeeze(-1)) * norm(self.rows.squeeze(-2))).to(self.columns.dtype)
         triangle = torch.linalg.qr(widen(self.rows).mT, mode="reduced").R  # (…, min(r, d), r)
@@ -49,7 +49,7 @@ class LowRank:
         return (left * right).sum((-2, -1)).to(self.columns.dtype)
 
     def truncate(self, rank: int) -> "LowRank":
-        """The nearest matrix of rank at most `rank` in the Frobenius norm (Eckart–Young), by a small SVD.
+        """The nearest matrix of rank at most `rank` in the Frobenius norm (Eckart–Young), from an SVD of an `(r, r)` matrix.
 
         Raises:
             ArgumentError: `rank` is negative.

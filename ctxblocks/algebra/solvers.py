@@ -1,4 +1,4 @@
-"""Solvers: which key `k` carries the update, among all that give the same output [Rem. 2.4].
+"""Solvers: each chooses one key `k` among all those that give the same output [Rem. 2.4].
 
 Every solver returns `k` (and an offset `β`) with `kᵀz + β = 1` at the read `z = A(C∖Y, x)`, so that
 `z + δ(kᵀz + β) = z + δ = A(C, x)`.
@@ -18,38 +18,40 @@ from ctxblocks.numerics import scaled, widen
 
 
 class Solver(abc.ABC):
-    """A choice of key; `solve` turns two reads into an operator."""
+    """A rule that chooses the key; `solve` computes the operator from two network inputs."""
 
     @abc.abstractmethod
     def key(
         self,
         z: Tensor,  # (…, d)
     ) -> tuple[Tensor, Tensor | None, Tensor]:  # (…, d), (…) or None, (…) bool
-        """`k`, `β` and where no key exists; a key that does not exist may hold any value."""
+        """`k`, `β`, and a mask that is True where no key exists; there `k` may hold any value."""
 
     def solve(self, base: Tensor, full: Tensor, check: bool = True) -> ContextOperator:
-        """The operator that takes `base` to `full`, both `(…, d)`; a base of fewer rows serves all, and its key is made once.
+        """The operator that maps `base` to `full`, both `(…, d)`; a `base` with one row is broadcast, and its key computed once.
 
         Raises:
-            DegenerateQueryError: no key exists where the two differ (inside a transform: NaN).
+            DegenerateQueryError: no key exists for a row where the two differ (inside a transform the key is NaN).
         """
         direction = full - base
         key, offset, absent = self.key(base)
         if inside_transform() or not check:
-            lost = absent & (direction != 0).any(-1)
-            key = torch.where(absent.unsqueeze(-1), torch.where(lost, torch.nan, 0.0).unsqueeze(-1).to(key.dtype), key)
+            unsolvable = absent & (direction != 0).any(-1)
+            key = torch.where(
+                absent.unsqueeze(-1), torch.where(unsolvable, torch.nan, 0.0).unsqueeze(-1).to(key.dtype), key
+            )
         elif bool(absent.any()):
-            self._refuse_lost(absent & (direction != 0).any(-1))
+            self._refuse(absent & (direction != 0).any(-1))
             key = torch.where(absent.unsqueeze(-1), 0, key)
         return ContextOperator(
             direction, key.expand_as(direction), None if offset is None else offset.expand(direction.shape[:-1])
         )
 
-    def _refuse_lost(self, lost: Tensor) -> None:  # (…) bool
-        if bool(lost.any()):
+    def _refuse(self, unsolvable: Tensor) -> None:  # (…) bool
+        if bool(unsolvable.any()):
             raise DegenerateQueryError(
-                f"query: the read without the removed context is zero (or too small to invert) for {int(lost.sum())} of "
-                f"{lost.numel()} queries and the context changes it, needs a non-zero read for {type(self).__name__}(); "
+                f"query: the read without the removed context is zero (or too small to invert) for {int(unsolvable.sum())} of "
+                f"{unsolvable.numel()} queries and the context changes it, needs a non-zero read for {type(self).__name__}(); "
                 f"pass solver=Augmented(), which always has an exact update"
             )
 
@@ -62,26 +64,27 @@ class LeastNorm(Solver):
         self,
         z: Tensor,  # (…, d)
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """`z / ‖z‖²` by way of `y = z / max|z|`, so that no square over- or underflows."""
+        """`z / ‖z‖²`, computed from `y = z / max|z|`, so that no square over- or underflows."""
         y, scale = scaled(z)
-        dead = scale == 0
-        squares = torch.where(dead, 1, (y * y).sum(-1, keepdim=True))
-        key = (y / squares / torch.where(dead, 1, scale)).to(z.dtype)
-        return key, None, dead.squeeze(-1) | ~torch.isfinite(key).all(-1)
+        zero = scale == 0
+        squares = torch.where(zero, 1, (y * y).sum(-1, keepdim=True))
+        key = (y / squares / torch.where(zero, 1, scale)).to(z.dtype)
+        return key, None, zero.squeeze(-1) | ~torch.isfinite(key).all(-1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmented(Solver):
-    """Least norm of `(W, b)` together, reading `[z; 1]`: `k = z / (‖z‖² + 1)`, `β = 1 / (‖z‖² + 1)`. Never degenerate.
+    """Least norm of the change of `(W, b)` together: `k = z / (‖z‖² + 1)`, `β = 1 / (‖z‖² + 1)`. Never degenerate.
 
-    Each reader's bias moves by `β Wδ`; a reader without a bias receives one when the update is merged.
+    It is `LeastNorm` for the input `[z; 1]`. The bias of each input projection changes by `β Wδ`; a projection without a
+    bias gets one when the update is merged.
     """
 
     def key(
         self,
         z: Tensor,  # (…, d)
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """`k` and `β` by way of `y = z / max(max|z|, 1)`."""
+        """`k` and `β`, computed from `y = z / max(max|z|, 1)`."""
         y, scale = scaled(z, least=1.0)
         squares = (y * y).sum(-1, keepdim=True) + scale**-2
         key = (y / squares / scale).to(z.dtype)
@@ -106,11 +109,11 @@ class Metric(Solver):
         self,
         z: Tensor,  # (…, d)
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """`M⁻¹z / (zᵀM⁻¹z)` by a Cholesky factor of `M`.
+        """`M⁻¹z / (zᵀM⁻¹z)`, computed from a Cholesky factor of `M`.
 
         Raises:
             ShapeError: `M` is not `(d, d)`.
-            SingularOperatorError: `M` is not positive definite (not looked at inside a transform).
+            SingularOperatorError: `M` is not positive definite (not checked inside a transform).
         """
         width = z.shape[-1]
         if self.matrix.shape != (width, width):
@@ -124,8 +127,8 @@ class Metric(Solver):
                 "matrix: got one that is not positive definite, needs a symmetric positive definite M; add λI to it"
             )
         y, scale = scaled(z)
-        dead = scale == 0
+        zero = scale == 0
         solved = torch.cholesky_solve(y.unsqueeze(-1), factor).squeeze(-1)
-        product = torch.where(dead, 1, (y * solved).sum(-1, keepdim=True))
-        key = (solved / product / torch.where(dead, 1, scale)).to(z.dtype)
-        return key, None, dead.squeeze(-1) | ~torch.isfinite(key).all(-1)
+        product = torch.where(zero, 1, (y * solved).sum(-1, keepdim=True))
+        key = (solved / product / torch.where(zero, 1, scale)).to(z.dtype)
+        return key, None, zero.squeeze(-1) | ~torch.isfinite(key).all(-1)

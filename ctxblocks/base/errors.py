@@ -49,5 +49,5 @@ class PluginError(CtxblocksError):
     """A plugin failed to import, has a misspelt hook, or provides a name that another plugin provides too."""
 
 
-class MovedNameError(CtxblocksError, AttributeError):
+class MovedNameError(CtxblocksError, ImportError):
     """A public name that has moved to another module; the message says where it is now."""

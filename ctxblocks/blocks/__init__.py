@@ -1,1 +1,1 @@
-"""Layers, networks, blocks and stacks, what they read, and the update of a block."""
+"""Contextual layers, networks, blocks and stacks, the reads of a block and its update."""

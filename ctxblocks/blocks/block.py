@@ -1,8 +1,8 @@
-"""Contextual blocks: a contextual layer, the network that reads its output, and the residual stream around the network.
+"""Contextual blocks: a contextual layer, the network after it, and the residual stream around the network.
 
-A block is three maps: `contextualize` splits the layer's output into the network's input `z` and the residual stream `r`,
-the network maps `z`, and `join` combines the two. These three say where a context acts, and the theorems (`transfer`,
-`dynamics`, …) are written over them once.
+A block consists of three maps: `contextualize` computes the network's input `z` and the residual stream `r`, the network
+maps `z` to its output, and `join` combines that output with `r`. The theorems (`transfer`, `dynamics`, …) are written
+once, in terms of these three maps.
 """
 
 import copy
@@ -27,16 +27,16 @@ class ContextualBlock(BlockMaps):
 
     Args:
         layer: `A(C, x)`.
-        network: reads the layer's output.
-        norms: modules on the way, by their place: `"enter"` is applied to query and context before the layer.
+        network: the network after the layer.
+        norms: norm modules by their position; `"enter"` is applied to query and context before the layer.
     """
 
     places: tuple[str, ...] = ("output-bias", "last-layer")
-    """Where the bias shift may go."""
+    """The places that can take the bias shift in this block."""
 
     @property
     def in_order(self) -> tuple[Self, ...]:
-        """The block itself: theorems treat it as a stack of one."""
+        """The block itself; the theorem functions treat it as a stack of one block."""
         return (self,)
 
     def complete(
@@ -45,15 +45,16 @@ class ContextualBlock(BlockMaps):
         update: ImplicitUpdate | None = None,
         chunk: int | None = None,
     ) -> Tensor:  # (…, d)
-        """The rest of the block after the read, with a network-site update in place where given.
+        """The block's output from its read, with an update of site `"network"` applied if given.
 
-        The one place where an update acts: `join(r + Δb', network(P z))`, or with the bias shift in the last layer or in the
-        scale of the last norm. One query and all prefixes at once go through the same lines.
+        This method is the only code that applies an update of the network: `join(r + Δb', network(P z))`, or with the bias
+        shift in the last dense layer or in the scale of the last norm. A single query and all prefixes of a context use
+        the same code.
 
         Args:
-            read: of the layer.
-            update: of the same batch shape, of site `"network"`.
-            chunk: rows, over all of the batch, that the network works on at a time; None for all at once.
+            read: the network's input and the residual stream.
+            update: an update of the same batch shape and of site `"network"`.
+            chunk: number of rows, over the whole batch, that the network processes at a time; None for all at once.
         """
         if update is None:
             return self.join(read.bypass, self.network.rows(read.z, chunk))
@@ -73,11 +74,11 @@ class ContextualBlock(BlockMaps):
         context: Tensor | None = None,  # (…, n, d_context); None is no tokens
         update: ImplicitUpdate | None = None,
     ) -> Tensor:  # (…, d)
-        """`T(C, x)`, with the update in place where given.
+        """`T(C, x)`, with the update applied if given.
 
         Raises:
             ShapeError, DtypeError, DeviceError: the arguments do not fit the layer or each other.
-            ArgumentError: the update belongs to another kind of block.
+            ArgumentError: the update is for another kind of block.
         """
         context = self.no_tokens(query) if context is None else context
         self.check_call(query, context)
@@ -94,7 +95,7 @@ class ContextualBlock(BlockMaps):
         tokens: Tensor,  # (…, n, d)
         update: ImplicitUpdate | None = None,  # batched (…, n), one for each token
     ) -> Tensor:  # (…, n, d)
-        """Every token as the query of those before it, each with its own update where given."""
+        """The output at every token with the tokens before it as context, each with its own update if given."""
         if update is None:
             return self.complete(self.contextualize_tokens(tokens))
         self.check_update(update)
@@ -105,10 +106,10 @@ class ContextualBlock(BlockMaps):
         return site.complete(tokens, site.read_causal(tokens, tokens[..., :-1, :]), update)
 
     def site(self, name: str) -> Site:
-        """A site of the block, by its name.
+        """The site of that name.
 
         Raises:
-            ArgumentError: there is no such site, or the layer does not end in a projection.
+            ArgumentError: there is no site of that name, or the layer does not end in a projection.
         """
         if name == "network":
             return Site(
@@ -143,7 +144,7 @@ class ContextualBlock(BlockMaps):
         return self._project(query, read, update).z
 
     def _project(self, query: Tensor, read: Read, update: ImplicitUpdate | None) -> Read:
-        """`z` and `r` from the input of the layer's output projection."""
+        """`z` and `r` of the block, from the input of the layer's output projection."""
         assert isinstance(self.layer, ProjectedLayer)
         projected = self.layer.projection(self._patched_read(query, read, update))
         return self.split(query, self.layer.finish(self.enter(query), projected))
@@ -153,7 +154,7 @@ class ContextualBlock(BlockMaps):
         check_call(self.layer, query, context, self.layer.width, self.layer.context_width, name)
 
     def check_place(self, place: str) -> None:
-        """Raise unless the bias shift may go there in this block."""
+        """Raise unless this block has the place for the bias shift."""
         if place not in self.places:
             raise ArgumentError(
                 f"place: got {place!r}, needs one of {', '.join(map(repr, self.places))} in a {self.kind()}; "
@@ -161,7 +162,7 @@ class ContextualBlock(BlockMaps):
             )
 
     def check_update(self, update: ImplicitUpdate) -> None:
-        """Raise unless the update is of a site, place and width that this block has."""
+        """Raise unless the update's site, place and width fit this block."""
         width = next(iter(self.site(update.site).readers().values())).in_features
         if update.operator.key.shape[-1] != width:
             raise ShapeError(
@@ -169,7 +170,7 @@ class ContextualBlock(BlockMaps):
             )
         if update.shift is not None and not self.has_bypass:
             raise ArgumentError(
-                f"update: got a bias shift, needs none in a {self.kind()}, where nothing bypasses the network; "
+                f"update: got a bias shift, needs none in a {self.kind()}, which has no residual stream; "
                 f"make the update with transfer(…) for this block"
             )
         self.check_place(update.place)
@@ -181,9 +182,10 @@ class ContextualBlock(BlockMaps):
         operator: ContextOperator,  # (…, d)
         shift: Tensor,  # (…, d)
     ) -> tuple[Tensor | None, Tensor, str]:
-        """What carries the bias shift at a place (None for a bias); where there is none that could; and why.
+        """The tensor from which the place makes the bias shift, a mask of where there is none, and the reason for that.
 
-        Overridden by blocks with places of their own.
+        It is the key of the last dense layer for `"last-layer"` and None for `"output-bias"`. Blocks with more places
+        override this method.
         """
         if place == "output-bias":
             return None, torch.zeros((), dtype=torch.bool, device=z.device), ""
@@ -191,11 +193,11 @@ class ContextualBlock(BlockMaps):
         return key, absent & (shift != 0).any(-1), "the input of the last dense layer is zero"
 
     def normalized(self, output: Tensor) -> Tensor:  # (…, d) -> (…, d)
-        """`n̂`, the vector that the scale of the norm after the network multiplies; only sandwich blocks have one."""
+        """`n̂`, the vector that is multiplied by the scale of the norm after the network; only in sandwich blocks."""
         raise ArgumentError(f"place: got 'post-norm' in a {self.kind()}, needs a block with norm='sandwich'")
 
     def merged(self, update: ImplicitUpdate) -> Self:
-        """`ImplicitUpdate.merged`, after the update was checked: a copy of the block with it in its weights."""
+        """A copy of the block with the update written into its weights; called by `ImplicitUpdate.merged`, which checks it."""
         merged = copy.deepcopy(self)
         for linear in merged.site(update.site).readers().values():
             LinearWeights.of(linear).change(update.operator).add()
@@ -204,7 +206,7 @@ class ContextualBlock(BlockMaps):
         return merged
 
     def add_shift(self, update: ImplicitUpdate) -> None:
-        """Write the bias shift of an update into the weights, in place: the last dense layers, or their output bias."""
+        """Write the bias shift of an update into the parameters, in place: last dense layers or output bias."""
         assert update.shift is not None
         if (last := update.last_layer()) is not None:
             self.network.add_last(last)

@@ -1,4 +1,4 @@
-"""The maps of a block: to its network's input `z` and its residual stream `r`, and from the network's output to its own."""
+"""The maps of a block: from tokens to the network's input `z` and the residual stream `r`, and to the block's output."""
 
 import abc
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ from ctxblocks.blocks.read import Read
 
 
 class BlockMaps(nn.Module, abc.ABC):
-    """The parts of a block and the maps to the network's input and from its output.
+    """The parts of a block, and the maps before and after its network.
 
     Args:
         layer: `A(C, x)`.
-        network: reads the layer's output.
-        norms: modules on the way, by their place: `"enter"` is applied to query and context before the layer.
+        network: the network after the layer.
+        norms: norm modules by their position; `"enter"` is applied to query and context before the layer.
     """
 
     layer: ContextualLayer
     network: Network
     reads_context: bool = True
-    """Whether the network's input depends on the context (in a parallel block it does not)."""
+    """Whether the network's input depends on the context (False for parallel blocks)."""
     has_bypass: bool = True
-    """Whether anything bypasses the network (in a plain block nothing does)."""
+    """Whether the block has a residual stream around its network (False for plain blocks)."""
 
     def __init__(self, layer: ContextualLayer, network: Network, norms: Mapping[str, nn.Module] = {}) -> None:
         super().__init__()
@@ -41,15 +41,15 @@ class BlockMaps(nn.Module, abc.ABC):
 
     @property
     def width(self) -> int:
-        """d, of the query and of the output."""
+        """d, the width of the query and of the output."""
         return self.layer.width
 
     def read_in(self, tokens: Tensor) -> Tensor:  # (…, d) -> (…, d)
-        """The tokens as they are; a `Stack` may map them first."""
+        """The tokens unchanged; a `Stack` may have a map before its first block."""
         return tokens
 
     def norm_at(self, place: str, x: Tensor) -> Tensor:  # (…, d) -> (…, d)
-        """`x` under the norm of a place, or `x` where the block has none there."""
+        """`x` after the norm at that position, or `x` unchanged if the block has no norm there."""
         if place not in self.norms:
             return x
         normed: Tensor = self.norms[place](x)
@@ -59,7 +59,7 @@ class BlockMaps(nn.Module, abc.ABC):
         self,
         tokens: Tensor,  # (…, d)
     ) -> Tensor:  # (…, d)
-        """The layer's input for a token, query or context: `N₀ t`, or the token itself where there is no such norm."""
+        """The input of the layer for query or context tokens: `N₀ t`, or `t` if the block has no norm `N₀`."""
         return self.norm_at("enter", tokens)
 
     @abc.abstractmethod
@@ -68,15 +68,15 @@ class BlockMaps(nn.Module, abc.ABC):
         query: Tensor,  # (…, d)
         mixed: Tensor,  # (…, d), the layer's output
     ) -> Read:
-        """The network's input `z` and the residual stream `r`, from the query and the layer's output."""
+        """The network's input `z` and the residual stream `r`, computed from the query and the layer's output."""
 
     @abc.abstractmethod
     def join(
         self,
-        bypass: Tensor | None,  # (…, d), with the bias shift
+        bypass: Tensor | None,  # (…, d), the residual stream, with the bias shift
         output: Tensor,  # (…, d), the network's
     ) -> Tensor:  # (…, d)
-        """The block's output."""
+        """The block's output, computed from the residual stream and the network's output."""
 
     def contextualize(
         self,
@@ -96,7 +96,7 @@ class BlockMaps(nn.Module, abc.ABC):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d_context)
     ) -> Read:
-        """`contextualize` for arguments that were checked before."""
+        """`contextualize` without checks, for arguments that have already been checked."""
         return self.split(query, self.layer.unchecked(self.enter(query), self.enter(context)))
 
     def contextualize_causal(
@@ -109,10 +109,10 @@ class BlockMaps(nn.Module, abc.ABC):
 
     def contextualize_prefixes(
         self,
-        copies: Tensor,  # (…, 1 or n + 1, d): one query, or one for each prefix
+        copies: Tensor,  # (…, 1 or n + 1, d): one query for all prefixes, or one for each
         context: Tensor,  # (…, n, d_context)
     ) -> Read:
-        """`z` and `r` of query `i` after `c_1 … c_i`, `i = 0 … n`; a single query is mixed once for all prefixes [Sec. 3]."""
+        """`z` and `r` of query `i` after `c_1 … c_i`, `i = 0 … n`; for a single query by `layer.prefixes` [Sec. 3]."""
         if copies.shape[-2] != 1 or context.shape[-2] == 0:
             return self.contextualize_causal(copies, context)
         mixed = self.layer.prefixes(self.enter(copies.squeeze(-2)), self.enter(context))
@@ -122,11 +122,11 @@ class BlockMaps(nn.Module, abc.ABC):
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Read:
-        """`z` and `r` of every token after those before it."""
+        """`z` and `r` of every token, with the tokens before it as context."""
         return self.split(tokens, self.layer.sequence(self.enter(tokens)))
 
     def no_tokens(self, query: Tensor) -> Tensor:  # (…, d) -> (…, 0, d_context)
-        """An empty context for the query."""
+        """An empty context of the query's batch shape."""
         return query.new_empty((*query.shape[:-1], 0, self.layer.context_width))
 
     def kind(self) -> str:
@@ -134,7 +134,7 @@ class BlockMaps(nn.Module, abc.ABC):
         return type(self).__name__
 
     def _mix(self, query: Tensor, context: Tensor) -> Read:
-        """The input of the layer's output projection; everything after it is the theorem's `f`, so nothing bypasses it."""
+        """The input of the layer's output projection, without a residual stream: all that follows is the `f` of Theorem 2.2."""
         assert isinstance(self.layer, ProjectedLayer)
         return Read(self.layer.mix(self.enter(query), self.enter(context)))
 

@@ -1,4 +1,4 @@
-"""A mixture of gated experts: the router and every expert read the same `z`."""
+"""A mixture of gated experts; the router and all experts have the same input `z`."""
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +11,15 @@ from ctxblocks.numerics import dot, widen
 
 
 class MixtureOfExperts(Network):
-    """`Σ_j g_j(z) E_j(z)`: softmax router, the `active` largest gates kept, gated experts without biases.
+    """`Σ_j g_j(z) E_j(z)`: a softmax router of which the `active` largest gates are kept, and gated experts without biases.
 
-    Every expert is computed for every `z` and weighted by its gate, zero for those not chosen.
+    Every expert is computed for every `z` and multiplied by its gate, which is zero for experts that are not chosen.
 
     Args:
         width: d.
-        hidden: m of each expert.
-        experts: how many.
-        active: how many of them each `z` uses.
+        hidden: m, the hidden width of each expert.
+        experts: number of experts.
+        active: number of experts that are used for each `z`.
         renormalize: whether the kept gates are divided by their sum.
     """
 
@@ -38,7 +38,7 @@ class MixtureOfExperts(Network):
 
     @property
     def readers(self) -> dict[str, nn.Linear]:
-        """`router`, and `experts.j.gate` and `experts.j.up` of every expert."""
+        """`router`, and `experts.j.gate` and `experts.j.up` for every expert `j`."""
         named: dict[str, nn.Linear] = {"router": self.router}
         for j, expert in enumerate(self._experts()):
             named |= {f"experts.{j}.{name}": linear for name, linear in expert.readers.items()}
@@ -51,7 +51,7 @@ class MixtureOfExperts(Network):
         self,
         z: Tensor,  # (…, d)
     ) -> Tensor:  # (…, active), indices
-        """The experts that `z` is sent to, largest gate first."""
+        """The indices of the experts that are used for `z`, in order of falling gates."""
         logits: Tensor = self.router(z)
         return logits.topk(self.active, dim=-1).indices
 
@@ -59,13 +59,13 @@ class MixtureOfExperts(Network):
         self,
         z: Tensor,  # (…, d)
     ) -> Tensor:  # (…, experts)
-        """The weight of every expert, zero where it was not chosen."""
+        """The gate of every expert, zero for experts that are not chosen."""
         logits = self.router(z)
-        chances = torch.softmax(widen(logits), dim=-1)
-        kept, index = chances.topk(self.active, dim=-1)
+        probabilities = torch.softmax(widen(logits), dim=-1)
+        kept, index = probabilities.topk(self.active, dim=-1)
         if self.renormalize:
             kept = kept / kept.sum(-1, keepdim=True)
-        return torch.zeros_like(chances).scatter(-1, index, kept).to(z.dtype)
+        return torch.zeros_like(probabilities).scatter(-1, index, kept).to(z.dtype)
 
     def forward(
         self,
@@ -73,17 +73,15 @@ class MixtureOfExperts(Network):
         operator: ContextOperator | None = None,
         last: LastLayerUpdate | None = None,
     ) -> Tensor:  # (…, d)
-        """`Σ_j g_j(Pz) (W_down,j + Δb' key_jᵀ) u_j(Pz)`, with the output's bias where there is one."""
+        """`Σ_j g_j(Pz) (W_down,j + Δb' key_jᵀ) u_j(Pz)`, plus the output bias if there is one."""
         z = z if operator is None else operator.apply(z)
         gates = self.gates(z)
         hidden = torch.stack([expert.hidden(z) for expert in self._experts()], dim=-2)  # (…, experts, m)
         outputs = [expert.down(hidden[..., j, :]) for j, expert in enumerate(self._experts())]
         output = (gates.unsqueeze(-1) * torch.stack(outputs, dim=-2)).sum(-2)
         if last is not None:
-            share = (widen(gates) * dot(last.key, hidden)).sum(
-                -1, keepdim=True
-            )  # (…, 1), 1 at the read it was made for
-            output = output + last.shift * share.to(z.dtype)
+            factor = (widen(gates) * dot(last.key, hidden)).sum(-1, keepdim=True)  # (…, 1), 1 at the update's own read
+            output = output + last.shift * factor.to(z.dtype)
         return output if self.bias is None else output + self.bias
 
     def last_key(
@@ -91,7 +89,7 @@ class MixtureOfExperts(Network):
         z: Tensor,  # (…, d)
         operator: ContextOperator | None,
     ) -> tuple[Tensor, Tensor]:  # (…, experts, m), (…)
-        """`g_j u_j / Σ_i g_i²‖u_i‖²` of every expert, 0 of those that are not active; and where every `g_j u_j` is 0."""
+        """`g_j u_j / Σ_i g_i²‖u_i‖²` for every expert `j`, and a mask that is True where every `g_j u_j` is 0."""
         z = z if operator is None else operator.apply(z)
         hidden = torch.stack([expert.hidden(z) for expert in self._experts()], dim=-2)
         gated = widen(self.gates(z)).unsqueeze(-1) * widen(hidden)
@@ -99,11 +97,11 @@ class MixtureOfExperts(Network):
         return key.to(z.dtype), absent
 
     def add_last(self, last: LastLayerUpdate) -> None:
-        """`W_down,j ← W_down,j + Δb' key_jᵀ` of every expert."""
+        """`W_down,j ← W_down,j + Δb' key_jᵀ` for every expert `j`, in place."""
         for j, expert in enumerate(self._experts()):
             RankOneChange(LinearWeights.of(expert.down), last.shift, last.key[j]).add()
 
     def add_output_bias(self, shift: Tensor) -> None:
-        """Add to the bias that follows the weighted sum of experts."""
+        """Add `shift (d,)` to the bias after the weighted sum of experts; one is created if there is none."""
         bias = shift.detach().clone() if self.bias is None else (self.bias + shift).detach()
         self.bias = nn.Parameter(bias, requires_grad=self.router.weight.requires_grad)

@@ -1,7 +1,8 @@
-"""The network that follows the contextual layer in a block; it knows which of its linear maps read `z`.
+"""The network that follows the contextual layer in a block.
 
-Every *reader* of `z` takes the same operator on its right, `W → W P`: the first layer of an MLP, gate and up of a gated
-one, the router and all experts of a mixture. Applying `P` to `z` once is the same, and costs `O(d)`.
+Its *readers* are its input projections, the linear maps whose input is `z`: the first layer of an MLP, gate and up
+projection of a gated MLP, the router and the gate and up projections of all experts of a mixture. An update multiplies
+the weight of each by the same operator, `W → W P`; applying `P` to `z` is equivalent and costs `O(d)`.
 """
 
 import abc
@@ -27,11 +28,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class LastLayerUpdate(NamedTuple):
-    """`ΔW_down = shift keyᵀ`: the bypass shift carried by the last dense layer.
+    """`ΔW_down = shift keyᵀ`: the bias shift as a change of the last dense layer.
 
     Attributes:
         shift: `Δb' (…, d)`.
-        key: `u / ‖u‖² (…, m)`, `u` the input of the last dense layer; of a mixture `(…, experts, m)`, see `last_layer_key`.
+        key: `u / ‖u‖² (…, m)` with `u` the input of the last dense layer; for a mixture `(…, experts, m)`, see `last_layer_key`.
     """
 
     shift: Tensor
@@ -39,14 +40,14 @@ class LastLayerUpdate(NamedTuple):
 
 
 class Network(nn.Module, abc.ABC):
-    """A network that reads `z (…, d)` through `readers` and returns `(…, d)`."""
+    """A network that uses its input `z (…, d)` only through its input projections, `readers`, and returns `(…, d)`."""
 
     width: int
 
     @property
     @abc.abstractmethod
     def readers(self) -> dict[str, nn.Linear]:
-        """The linear maps that read `z`, by their names as submodules."""
+        """The input projections, the linear maps whose input is `z`, by their names as submodules."""
 
     @abc.abstractmethod
     def forward(
@@ -55,14 +56,14 @@ class Network(nn.Module, abc.ABC):
         operator: ContextOperator | None = None,  # on (…, d)
         last: LastLayerUpdate | None = None,
     ) -> Tensor:  # (…, d)
-        """The output with the operator on every reader and the update on the last layer, where given."""
+        """The output, with the operator applied to every reader and the update to the last dense layer, if given."""
 
     def rows(
         self,
         z: Tensor,  # (…, d)
         chunk: int | None,
     ) -> Tensor:  # (…, d)
-        """The output, computed for `chunk` rows at a time, over all of the batch; None for all at once."""
+        """The output, computed for `chunk` rows of the whole batch at a time; None for all at once."""
         if chunk is None or z.shape[:-1].numel() <= chunk:
             output: Tensor = self(z)
             return output
@@ -74,15 +75,15 @@ class Network(nn.Module, abc.ABC):
         z: Tensor,  # (…, d)
         operator: ContextOperator | None,
     ) -> tuple[Tensor, Tensor]:  # (…, m) or (…, experts, m); (…) bool
-        """The key with which a last-layer update adds its shift once, and where there is none; see `last_layer_key`."""
+        """The key of a last-layer update for the input `P z`, and a mask of where there is none; see `last_layer_key`."""
 
     @abc.abstractmethod
     def add_last(self, last: LastLayerUpdate) -> None:
-        """Write a last-layer update into the weights, in place."""
+        """Add a last-layer update to the weights, in place."""
 
     @abc.abstractmethod
     def add_output_bias(self, shift: Tensor) -> None:
-        """Add `shift (d,)` to the bias of the output, in place; one is made if there is none."""
+        """Add `shift (d,)` to the output bias, in place; one is created if there is none."""
 
 
 def _activation(name: str) -> Callable[[Tensor], Tensor]:
@@ -91,8 +92,8 @@ def _activation(name: str) -> Callable[[Tensor], Tensor]:
     return ACTIVATIONS[name]
 
 
-class _OneLast(Network):
-    """A network with one last dense layer, `down`, that reads `hidden(z)`."""
+class _OneLastLayer(Network):
+    """A network with one last dense layer, `down`, whose input is `hidden(z)`."""
 
     down: nn.Linear
 
@@ -101,7 +102,7 @@ class _OneLast(Network):
         self,
         z: Tensor,  # (…, d)
     ) -> Tensor:  # (…, m)
-        """What the last dense layer reads."""
+        """`u`, the input of the last dense layer."""
 
     def forward(
         self,
@@ -109,7 +110,7 @@ class _OneLast(Network):
         operator: ContextOperator | None = None,
         last: LastLayerUpdate | None = None,
     ) -> Tensor:  # (…, d)
-        """`down(hidden(P z))`, with `ΔW_down` on the last layer where given."""
+        """`(W_down + ΔW_down) hidden(P z)`, plus the bias of `down` if it has one."""
         hidden = self.hidden(z if operator is None else operator.apply(z))
         output: Tensor = self.down(hidden)
         if last is None:
@@ -121,24 +122,24 @@ class _OneLast(Network):
         z: Tensor,  # (…, d)
         operator: ContextOperator | None,
     ) -> tuple[Tensor, Tensor]:  # (…, m), (…)
-        """`u / ‖u‖²` and where `u = 0`."""
+        """`u / ‖u‖²`, and a mask that is True where `u = 0`."""
         return last_layer_key(self.hidden(z if operator is None else operator.apply(z)))
 
     def add_last(self, last: LastLayerUpdate) -> None:
-        """`W_down ← W_down + Δb' keyᵀ`."""
+        """`W_down ← W_down + Δb' keyᵀ`, in place."""
         RankOneChange(LinearWeights.of(self.down), last.shift, last.key).add()
 
     def add_output_bias(self, shift: Tensor) -> None:
-        """`b' ← b' + shift`."""
+        """`b' ← b' + shift`, in place."""
         LinearWeights.of(self.down).add_bias(shift)
 
 
-class MLP(_OneLast):
-    """`W' σ(W z + b) + b'` [Def. 2.1], one reader.
+class MLP(_OneLastLayer):
+    """`W' σ(W z + b) + b'` [Def. 2.1]; its only reader is `up`.
 
     Args:
         width: d.
-        hidden: m.
+        hidden: m, the hidden width.
         activation: σ, a key of `ACTIVATIONS`.
         bias: whether the two layers have biases.
     """
@@ -160,16 +161,16 @@ class MLP(_OneLast):
         z: Tensor,  # (…, d)
     ) -> Tensor:  # (…, m)
         """`σ(W z + b)`."""
-        z = self.up(z)  # by the same name, so that a read made for this call is let go before the activation is
+        z = self.up(z)  # assigned to `z` so that a temporary input is freed before the activation is allocated
         return self.activation(z)
 
 
-class GatedMLP(_OneLast):
-    """`W' (σ(W_gate z) ⊙ W_up z)`, two readers.
+class GatedMLP(_OneLastLayer):
+    """`W' (σ(W_gate z) ⊙ W_up z)`; its readers are `gate` and `up`.
 
     Args:
         width: d.
-        hidden: m.
+        hidden: m, the hidden width.
         activation: σ, a key of `ACTIVATIONS`.
         bias: whether the three layers have biases.
     """
@@ -193,5 +194,5 @@ class GatedMLP(_OneLast):
     ) -> Tensor:  # (…, m)
         """`σ(W_gate z) ⊙ W_up z`."""
         gate = self.activation(self.gate(z))
-        z = self.up(z)  # by the same name: see `MLP.hidden`
+        z = self.up(z)  # assigned to `z`: see `MLP.hidden`
         return gate * z

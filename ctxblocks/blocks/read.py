@@ -10,12 +10,12 @@ from ctxblocks.base.records import STATIC, record
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class Read:
-    """The input of a site, and what bypasses the site.
+    """The input of a site, and the residual stream around it.
 
     Attributes:
-        z: `(…, d)`, the vector that the first dense layers read.
-        bypass: the residual stream `r (…, d)`; None where nothing bypasses the site.
-        depends: whether `z` depends on the context; in a parallel block it does not.
+        z: the input of the site `(…, d)`, such as the input of the network.
+        bypass: the residual stream `r (…, d)`; None for a site without one.
+        depends: whether `z` depends on the context; False for parallel blocks.
     """
 
     z: Tensor
@@ -23,7 +23,7 @@ class Read:
     depends: bool = dataclasses.field(default=True, metadata=STATIC)
 
     def rows(self, index: "slice | list[int]") -> "Read":
-        """Some of the rows `(…, n, d)`."""
+        """The rows of that index, along the last batch axis `(…, n, d)`."""
         bypass = None if self.bypass is None else self.bypass[..., index, :]
         return Read(self.z[..., index, :], bypass, self.depends)
 
@@ -31,6 +31,6 @@ class Read:
         self,
         like: Tensor,  # (…, n, d)
     ) -> "Read":
-        """The one row `(…, 1, d)`, repeated for all of them without a copy."""
+        """The single row `(…, 1, d)`, expanded to the shape of `like` without a copy."""
         bypass = None if self.bypass is None else self.bypass.expand_as(like)
         return Read(self.z.expand_as(like), bypass, self.depends)

@@ -1,4 +1,4 @@
-"""The kinds of blocks: plain, residual with every usual placement of norms, and parallel [Def. 2.1, Def. B.1, App. C]."""
+"""The kinds of blocks: plain, residual with norms in the usual positions, and parallel [Def. 2.1, Def. B.1, App. C]."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -16,7 +16,7 @@ from ctxblocks.blocks.read import Read
 from ctxblocks.blocks.update import ImplicitUpdate
 
 Norm = Callable[[int], nn.Module]
-Placement = Literal["none", "pre", "post", "sandwich"]
+NormPosition = Literal["none", "pre", "post", "sandwich"]
 _NORMS = {
     "none": (),
     "pre": ("enter", "read"),
@@ -26,7 +26,7 @@ _NORMS = {
 
 
 class PlainBlock(ContextualBlock):
-    """`f(A(C, x))` [Def. 2.1]: the network reads the layer, nothing bypasses it."""
+    """`f(A(C, x))` [Def. 2.1]: the network is applied to the layer's output; there is no residual stream."""
 
     has_bypass = False
 
@@ -48,27 +48,27 @@ class PlainBlock(ContextualBlock):
 
 
 class _SkipBlock(ContextualBlock):
-    """A block that adds the query to what its layer gives, so that the layer itself may not."""
+    """A block that adds the query to the layer's output; it refuses layers that do so themselves."""
 
     def __init__(self, layer: ContextualLayer, network: Network, norms: tuple[str, ...], norm_class: Norm) -> None:
         super().__init__(layer, network, {name: norm_class(layer.width) for name in norms})
         if layer.has_skip:
             raise ArgumentError(
-                f"layer: got {type(layer).__name__} with a skip of its own, needs one without, since "
+                f"layer: got {type(layer).__name__} with its own skip connection, needs one without, since "
                 f"{type(self).__name__} adds it; build the layer with skip=False, or use PlainBlock"
             )
         if "enter" in norms and layer.context_width != layer.width:
             raise ShapeError(
-                f"layer: got context_width {layer.context_width} beside width {layer.width}, needs them equal where one norm "
-                f"precedes both; use norm='none' or norm='post'"
+                f"layer: got context_width {layer.context_width} and width {layer.width}, needs them equal where one norm "
+                f"is applied to both; use norm='none' or norm='post'"
             )
 
 
 class ResidualBlock(_SkipBlock):
-    """`r + W' g(W z + b) + b'` with a skip around layer and network [Def. B.1, Thm. B.2, App. C].
+    """`r + W' g(W z + b) + b'` with skip connections around layer and network [Def. B.1, Thm. B.2, App. C].
 
     =============  ================================  ==================  =========================
-    `norm`         bypass `r`                        read `z`            output
+    `norm`         residual stream `r`               input `z`           output
     =============  ================================  ==================  =========================
     `"none"`       `x + A(C, x)`                     `r`                 `r + network(z)`
     `"pre"`        `x + A(N₀C, N₀x)`                 `N₁r`               `r + network(z)`
@@ -76,13 +76,13 @@ class ResidualBlock(_SkipBlock):
     `"sandwich"`   `x + N_s A(N₀C, N₀x)`             `N₁r`               `r + N₂ network(z)`
     =============  ================================  ==================  =========================
 
-    A merged update may leave an `output_bias (d,)` after `N₂`.
+    A merged update may add an `output_bias (d,)` after `N₂` in a sandwich block.
 
     Args:
-        layer: `A(C, x)`, without a skip of its own.
-        network: reads `z`.
-        norm: where the norms stand.
-        norm_class: builds a norm from a width: `torch.nn.LayerNorm`, `torch.nn.RMSNorm`, …
+        layer: `A(C, x)`, without its own skip connection.
+        network: the network with input `z`.
+        norm: the positions of the norms, a row of the table.
+        norm_class: makes a norm from a width: `torch.nn.LayerNorm`, `torch.nn.RMSNorm`, …
     """
 
     output_bias: nn.Parameter | None
@@ -91,7 +91,7 @@ class ResidualBlock(_SkipBlock):
         self,
         layer: ContextualLayer,
         network: Network,
-        norm: Placement = "none",
+        norm: NormPosition = "none",
         norm_class: Norm = nn.LayerNorm,
     ) -> None:
         check_choice("norm", norm, _NORMS)
@@ -119,7 +119,7 @@ class ResidualBlock(_SkipBlock):
         bypass: Tensor | None,  # (…, d)
         output: Tensor,  # (…, d)
     ) -> Tensor:  # (…, d)
-        """`r + N₂(output)` in a sandwich (with the output bias that a merged update leaves), else `N₂(r + output)`."""
+        """`r + N₂(output)` in a sandwich block, plus the output bias if it has one; else `N₂(r + output)`."""
         assert bypass is not None
         if self.norm != "sandwich":
             return self.norm_at("output", bypass + output)
@@ -127,7 +127,7 @@ class ResidualBlock(_SkipBlock):
         return joined if self.output_bias is None else joined + self.output_bias
 
     def normalized(self, output: Tensor) -> Tensor:  # (…, d) -> (…, d)
-        """`n̂`: the output under the norm `N₂` with scale 1 and bias 0."""
+        """`n̂`, the network's output after the norm `N₂` with scale 1 and bias 0."""
         if self.norm != "sandwich":
             return super().normalized(output)
         norm = self.norms["output"]
@@ -147,7 +147,7 @@ class ResidualBlock(_SkipBlock):
         operator: ContextOperator,  # (…, d)
         shift: Tensor,  # (…, d)
     ) -> tuple[Tensor | None, Tensor, str]:
-        """The change of `N₂`'s scale that stands for the shift, `Δb' ⊘ n̂`, where that is the place."""
+        """For the place `"post-norm"` the change `Δb' ⊘ n̂` of the scale of `N₂`; for other places as in every block."""
         if place != "post-norm":
             return super().carrier(place, z, operator, shift)
         scale = self.normalized(self.network(z, operator))
@@ -155,7 +155,7 @@ class ResidualBlock(_SkipBlock):
         return carrier, (scale == 0) & (shift != 0), "an entry of the normalised output is zero"
 
     def add_shift(self, update: ImplicitUpdate) -> None:
-        """Of a sandwich: add to the scale of `N₂`, or to a bias after it; else as every block does."""
+        """In a sandwich block, change the scale of `N₂` or the bias after it; otherwise as in every block."""
         if self.norm != "sandwich":
             super().add_shift(update)
             return
@@ -169,12 +169,12 @@ class ResidualBlock(_SkipBlock):
 
 
 class ParallelBlock(_SkipBlock):
-    """`x + A(N₀C, N₀x) + network(N₁x)`: the network reads no context, so `ΔW = 0` and all of it is the bypass shift.
+    """`x + A(N₀C, N₀x) + network(N₁x)`: `z` does not depend on the context, so `ΔW = 0` and `Δb'` is its whole effect.
 
     Args:
-        layer: `A(C, x)`, without a skip of its own.
-        network: reads `N₁x`.
-        norm_class: builds a norm from a width.
+        layer: `A(C, x)`, without its own skip connection.
+        network: the network with input `N₁x`.
+        norm_class: makes a norm from a width.
     """
 
     reads_context = False

@@ -1,7 +1,8 @@
-"""The two sites of a block where a context can be exchanged for an update: what is read there, and what follows.
+"""The two sites of a block, the dense layers whose update can replace a context.
 
-At `"network"` the input projections of the block's network read `z`, next to a residual stream `r`. At `"out-proj"` the
-layer's own output projection reads what the layer mixed; everything after it is the theorem's `f`, so nothing bypasses it.
+Site `"network"` is the input projections of the block's network, with input `z`, next to a residual stream `r`. Site
+`"out-proj"` is the output projection of the contextual layer. Everything after it is the function `f` of Theorem 2.2, so it
+has no residual stream.
 """
 
 import dataclasses
@@ -17,14 +18,14 @@ SITES = ("network", "out-proj")
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """A site of one block, as the block describes it.
+    """A site of one block, made by `ContextualBlock.site`.
 
     Attributes:
-        readers: `() -> {name: module}`, the input projections that take the operator.
+        readers: `() -> {name: module}`, the projections whose weights the operator multiplies.
         read: `(query (…, d), context (…, n, d_context)) -> Read`, the input of the site at the query.
-        read_causal: `(queries (…, n + 1, d), context) -> Read`, the same at `q_i` after `c_1 … c_i`, `i = 0 … n`.
-        complete: `(query, read, update or None) -> (…, d)`, the block's output from that input, with the update in place.
-        network_input: the same for the input of the block's network, after the operator.
+        read_causal: `(queries (…, n + 1, d), context) -> Read`, the same for `q_i` after `c_1 … c_i`, `i = 0 … n`.
+        complete: `(query, read, update or None) -> (…, d)`, the block's output from the read, with the update applied.
+        network_input: as `complete`, but for the input of the block's network, after the operator.
     """
 
     readers: Callable[[], dict[str, nn.Linear]]

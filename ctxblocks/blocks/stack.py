@@ -11,14 +11,14 @@ from ctxblocks.blocks.update import ImplicitUpdate
 
 
 class Stack(nn.Module):
-    """Blocks one upon another, causal: context tokens go through each block's `sequence`, the query reads them.
+    """Blocks in sequence, causal: context tokens go through `sequence` of each block and are the context of the query there.
 
-    The query never feeds back into the context's activations.
+    The activations of the context do not depend on the query.
 
     Args:
-        blocks: at least one, all of one width.
-        read_in: maps tokens and query to the blocks' width; None is the identity.
-        read_out: maps the last block's output; None is the identity.
+        blocks: one block or more, all of the same width.
+        read_in: maps context and query to the width of the blocks; None is the identity.
+        read_out: maps the output of the last block; None is the identity.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Stack(nn.Module):
 
     @property
     def in_order(self) -> tuple[ContextualBlock, ...]:
-        """The blocks, the first one first."""
+        """The blocks, from first to last."""
         return tuple(self)
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Stack(nn.Module):
         """`t^{(ℓ)}`: the query's activation after every block [Eq. 17].
 
         Raises:
-            ArgumentError: there is not one update for every block.
+            ArgumentError: the number of updates is not the number of blocks.
         """
         self.check_call(query, query.unsqueeze(-2)[..., :0, :] if context is None else context)
         updates = self._updates(update)
@@ -79,9 +79,9 @@ class Stack(nn.Module):
         context: Tensor | None = None,  # (…, n, d_in); None is no tokens
         update: Sequence[ImplicitUpdate] | None = None,
     ) -> Tensor:  # (…, d_out)
-        """The output at the query, with one update for every block in place where given.
+        """The output at the query, with one update applied in every block if given.
 
-        Updates made with `patch_kept=True` act on the context's tokens too, each with its own.
+        Updates made with `patch_kept=True` contain one for every context token too.
         """
         output: Tensor = self.read_out(self.activations(query, context, update)[-1])
         return output
@@ -91,7 +91,7 @@ class Stack(nn.Module):
         tokens: Tensor,  # (…, n, d_in)
         update: Sequence[ImplicitUpdate] | None = None,  # batched (…, n)
     ) -> Tensor:  # (…, n, d_out)
-        """Every token as the query of those before it, each with its own updates where given."""
+        """The output at every token with the tokens before it as context, each with its own updates if given."""
         activation = self.read_in(tokens)
         for block, patch in zip(self, self._updates(update), strict=True):
             activation = block.sequence(activation, patch)
@@ -103,9 +103,9 @@ class Stack(nn.Module):
         query: Tensor,  # (…, d_in)
         context: Tensor,  # (…, n, d_in)
     ) -> Tensor:  # (…, n + 1, d_out)
-        """`T(C_i, x)` for `i = 0 … n`: `n + 1` copies of the query side by side over one pass of the context.
+        """`T(C_i, x)` for `i = 0 … n`: `n + 1` copies of the query in parallel, with one forward pass over the context.
 
-        The first block takes the query once, and the last one's own outputs of the context are never needed.
+        The first block uses one copy for all prefixes. The outputs of the last block for the context are not computed.
         """
         self.check_call(query, context)
         copies, tokens = self.read_in(query).unsqueeze(-2), self.read_in(context)

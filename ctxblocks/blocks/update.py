@@ -26,7 +26,7 @@ Index = int | slice | Tensor | None | tuple[Any, ...]
 
 
 def take(value: Tensor | None, index: Index, trailing: int) -> Tensor | None:
-    """`value[index]` over its leading dimensions, with `trailing` dimensions left whole."""
+    """`value[index]` over the leading dimensions; the last `trailing` dimensions are not indexed."""
     if value is None:
         return None
     index = index if isinstance(index, tuple) else (index,)
@@ -38,16 +38,16 @@ def take(value: Tensor | None, index: Index, trailing: int) -> Tensor | None:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImplicitUpdate:
-    """The change of weights that equals a context: `ΔW = W(P − I)` for every input projection, and the bias shift `Δb'`.
+    """The change of parameters that replaces a context: `ΔW = W(P − I)` for every input projection, and the bias shift `Δb'`.
 
     Attributes:
         operator: `P`, batched `(…, d)`.
-        shift: `Δb' = r_C − r_{C∖Y} (…, d)`; None where nothing bypasses the site.
+        shift: `Δb' = r_C − r_{C∖Y} (…, d)`; None for a site without a residual stream.
         site: `"network"`, the input projections of the block's network, or `"out-proj"`, the layer's own output projection.
-        place: where the shift goes: `"output-bias"`, `"last-layer"` or `"post-norm"`.
-        carrier: what carries the shift there: the last layer's key `(…, m)` (of a mixture `(…, experts, m)`),
-            or the change of the post-norm's scale `(…, d)`; None for the output bias.
-        per_token: whether the last batch dimension runs over the tokens that stay, the query last.
+        place: the parameter that takes the shift: `"output-bias"`, `"last-layer"` or `"post-norm"`.
+        carrier: for `"last-layer"` the key of the last dense layer `(…, m)` (for a mixture `(…, experts, m)`), for
+            `"post-norm"` the change of the norm's scale `(…, d)`; None for the output bias.
+        per_token: whether the last batch axis runs over the tokens that stay, with the query last.
     """
 
     operator: ContextOperator
@@ -58,13 +58,13 @@ class ImplicitUpdate:
     per_token: bool = dataclasses.field(default=False, metadata=STATIC)
 
     def __getitem__(self, index: Index) -> "ImplicitUpdate":
-        """The update of some of the batch: `update[0]`, `updates[..., i]`."""
-        op = self.operator
-        extra = 1 if self.carrier is None else 1 + self.carrier.dim() - op.direction.dim()
-        direction, key = take(op.direction, index, 1), take(op.key, index, 1)
+        """The updates at an index of the batch dimensions: `update[0]`, `updates[..., i]`."""
+        old = self.operator
+        extra = 1 if self.carrier is None else 1 + self.carrier.dim() - old.direction.dim()
+        direction, key = take(old.direction, index, 1), take(old.key, index, 1)
         assert direction is not None
         assert key is not None
-        operator = ContextOperator(direction, key, take(op.offset, index, 0))
+        operator = ContextOperator(direction, key, take(old.offset, index, 0))
         carrier = take(self.carrier, index, extra)
         return ImplicitUpdate(operator, take(self.shift, index, 1), self.site, self.place, carrier, False)
 
@@ -72,22 +72,22 @@ class ImplicitUpdate:
         self,
         weight: Tensor,  # (m, d)
     ) -> Tensor:  # (…, m, d)
-        """`ΔW = (Wδ) kᵀ` [Eq. 1], dense; for `LowRank` take `update.operator.delta(weight)`."""
+        """The dense matrix `ΔW = (Wδ) kᵀ` [Eq. 1]; `update.operator.delta(weight)` is the same as a `LowRank`."""
         return self.operator.delta(weight).dense()
 
     def norm(
         self,
         weights: Tensor | Iterable[Tensor],  # (m, d) each
     ) -> Tensor:  # (…)
-        """`‖ΔW‖ = ‖Wδ‖ ‖k‖`, Frobenius and spectral at once, over the vertical stack of the weights given."""
+        """`‖ΔW‖ = ‖Wδ‖ ‖k‖` over the vertical stack of `weights`, both the Frobenius and the spectral norm."""
         return update_norm(self.operator, _listed(weights))
 
     def alignment(
         self,
         other: "ImplicitUpdate",
         weights: Tensor | Iterable[Tensor],  # (m, d) each
-    ) -> Tensor:  # (…), in [−1, 1]; 0 where an update vanishes
-        """`⟨ΔW_1, ΔW_2⟩_F / (‖ΔW_1‖_F ‖ΔW_2‖_F)` over the vertical stack of the weights given."""
+    ) -> Tensor:  # (…), in [−1, 1]; 0 where an update is zero
+        """`⟨ΔW_1, ΔW_2⟩_F / (‖ΔW_1‖_F ‖ΔW_2‖_F)` over the vertical stack of `weights`."""
         return update_cosine(self.operator, other.operator, _listed(weights))
 
     def distance(
@@ -95,55 +95,55 @@ class ImplicitUpdate:
         other: "ImplicitUpdate",
         weights: Tensor | Iterable[Tensor],  # (m, d) each
     ) -> Tensor:  # (…)
-        """`‖ΔW_1 − ΔW_2‖_F` over the vertical stack of the weights given, free of over- and underflow."""
+        """`‖ΔW_1 − ΔW_2‖_F` over the vertical stack of `weights`, free of over- and underflow."""
         return update_distance(self.operator, other.operator, _listed(weights))
 
     def marginal_change(
         self,
         weights: Tensor | Iterable[Tensor],  # (m, d) each
     ) -> Tensor:  # (…, n)
-        """`‖W_{i+1} − W_i‖_F` of successive updates along the last batch axis `(…, n + 1)` [Sec. 3, Fig. 3]."""
+        """`‖W_{i+1} − W_i‖_F` of successive updates along the last batch axis, which has length `n + 1` [Sec. 3, Fig. 3]."""
         return marginal_change(self.operator, _listed(weights))
 
     def successive(
         self,
         weights: Tensor | Iterable[Tensor],  # (m, d) each
     ) -> Successive:
-        """Norms, alignments with the next update and marginal changes along the last batch axis, from one image of each."""
+        """`norm`, `alignment` with the next update and `marginal_change` along the last batch axis, in one computation."""
         return successive(self.operator, _listed(weights))
 
     def last_layer(self) -> LastLayerUpdate | None:
-        """The update of the last dense layer, if that is where the shift goes."""
+        """The update of the last dense layer if the place is `"last-layer"`, else None."""
         if self.place != "last-layer" or self.shift is None or self.carrier is None:
             return None
         return LastLayerUpdate(self.shift, self.carrier)
 
     def merged(self, block: Block) -> Block:
-        """A copy of the block with the update in its weights: called without an update, it answers as if it had one.
+        """A copy of the block with the update in its weights: its output equals that of `block` called with the update.
 
-        Input projections, the last layer or the output projection receive a bias where the update needs one.
+        A projection without a bias gets one if the update needs it.
 
         Raises:
-            ShapeError: the update has batch dimensions; take one of them by indexing.
-            ArgumentError: the update belongs to another kind of block.
+            ShapeError: the update has batch dimensions; select one update by indexing.
+            ArgumentError: the update is for another kind of block.
         """
         if self.operator.key.dim() != 1:
             raise ShapeError(
                 f"merged: got an update with batch shape {tuple(self.operator.key.shape[:-1])}, needs that of one "
-                f"query; take one by indexing, such as update[0]"
+                f"query; select one by indexing, such as update[0]"
             )
         block.check_update(self)
         return block.merged(self)
 
 
 class Mergeable(Protocol):
-    """What `ImplicitUpdate.merged` needs of a block."""
+    """The methods of a block that `ImplicitUpdate.merged` calls."""
 
     def check_update(self, update: ImplicitUpdate) -> None:
-        """Raise unless the update belongs to such a block."""
+        """Raise unless the update fits the block."""
 
     def merged(self, update: ImplicitUpdate) -> Self:
-        """A copy with the update in its weights."""
+        """A copy of the block with the update in its weights."""
 
 
 def _listed(weights: Tensor | Iterable[Tensor]) -> list[Tensor]:

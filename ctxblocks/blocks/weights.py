@@ -1,4 +1,4 @@
-"""Dense layers by their numbers: one matrix or the stacked matrices of all experts, however a module stores them."""
+"""The weights of dense layers, one matrix or the stacked matrices of all experts, in whatever layout a module stores them."""
 
 import dataclasses
 from typing import Any
@@ -13,13 +13,13 @@ from ctxblocks.numerics import widen
 
 @dataclasses.dataclass(frozen=True)
 class LinearWeights:
-    """The weight matrix of a dense layer, or those of all experts of a mixture, stored in a parameter of a module.
+    """A view of the weight matrix of a dense layer, or of the stacked matrices of all experts, in a parameter of a module.
 
     Attributes:
-        module: that holds the parameter.
-        name: of the parameter in the module.
-        transposed: whether it is stored as `(…, d, m)`, inputs as rows; else as `(…, m, d)`.
-        bias: name of the parameter that holds the bias, None where there is none.
+        module: the module that owns the parameter.
+        name: the name of the parameter in the module.
+        transposed: whether it is stored as `(…, d, m)`, with inputs as rows, instead of `(…, m, d)`.
+        bias: the name of the parameter that holds the bias; None if there is none.
     """
 
     module: nn.Module
@@ -29,26 +29,26 @@ class LinearWeights:
 
     @classmethod
     def of(cls, linear: nn.Linear) -> "LinearWeights":
-        """Those of a `torch.nn.Linear`."""
+        """The weights of a `torch.nn.Linear`."""
         return cls(linear, bias=None if linear.bias is None else "bias")
 
     @property
     def parameter(self) -> Tensor:
-        """The weights as they are stored."""
+        """The weights in the layout in which they are stored."""
         stored: Tensor = getattr(self.module, self.name)
         return stored
 
     def matrices(self) -> Tensor:  # (…, m, d)
-        """The weights with outputs as rows, a view."""
+        """A view of the weights with outputs as rows."""
         return self.parameter.mT if self.transposed else self.parameter
 
     def takes_bias(self) -> bool:
-        """Whether the layer has a bias, or uses one that it is given, as `torch.nn.Linear` does."""
+        """Whether the layer has a bias, or would use one that is added to it, as `torch.nn.Linear` does."""
         present = self.bias is not None and isinstance(getattr(self.module, self.bias), Tensor)
         return present or isinstance(self.module, nn.Linear)
 
     def change(self, operator: ContextOperator) -> "RankOneChange":
-        """`W ← W P`, that is `W + (Wδ) kᵀ`, and `b ← b + β Wδ` where the operator has an offset [Eq. 1]."""
+        """The change of `W` to `W P = W + (Wδ) kᵀ`, and of `b` to `b + β Wδ` if the operator has an offset [Eq. 1]."""
         matrices = self.matrices().detach()  # (m, d) or (experts, m, d)
         direction, key = operator.direction.to(matrices.device), operator.key.to(matrices.device)
         dtype = torch.promote_types(widen(matrices[:0]).dtype, widen(direction[:0]).dtype)
@@ -62,26 +62,26 @@ class LinearWeights:
         self,
         shift: Tensor,  # (m,) or (experts, m)
     ) -> None:
-        """`b ← b + shift` in place, formed in float32 for half types; a layer without a bias gets one."""
+        """`b ← b + shift` in place, summed in float32 for half types; a layer without a bias gets one."""
         weight = self.parameter
         with torch.no_grad():
             if self.bias is not None:
                 bias: Tensor = getattr(self.module, self.bias)
                 bias.copy_(widen(bias) + widen(shift).to(bias.device))
             else:
-                made: Any = nn.Parameter(shift.detach().to(weight, copy=True), requires_grad=weight.requires_grad)
-                self.module.bias = made
+                new_bias: Any = nn.Parameter(shift.detach().to(weight, copy=True), requires_grad=weight.requires_grad)
+                self.module.bias = new_bias
 
 
 @dataclasses.dataclass(frozen=True)
 class RankOneChange:
-    """`W ← W + column keyᵀ` of one matrix, or of every expert's.
+    """The change of `W` to `W + column keyᵀ`, for one matrix or for the matrix of every expert.
 
     Attributes:
-        weights: the matrices.
-        column: `(m,)`, of experts `(experts, m)`.
-        key: `(d,)`, or `(experts, d)` where each has its own.
-        bias: what the layer's bias gains, in the shape of `column`; None for nothing.
+        weights: the matrices to change.
+        column: `(m,)`; for experts `(experts, m)`.
+        key: `(d,)`, or `(experts, d)` if each expert has a different one.
+        bias: the change of the bias, in the shape of `column`; None for no change.
     """
 
     weights: LinearWeights
@@ -90,7 +90,7 @@ class RankOneChange:
     bias: Tensor | None = None
 
     def add(self) -> None:
-        """Write the change into the parameters in place, formed in float32 for half types and rounded once."""
+        """Apply the change to the parameters in place; sums are computed in float32 for half types and rounded once."""
         matrices = self.weights.matrices()
         matrices = matrices if matrices.dim() == 3 else matrices.unsqueeze(0)
         columns = self.column.reshape(len(matrices), -1)
@@ -103,14 +103,17 @@ class RankOneChange:
 
 
 def last_layer_key(
-    read: Tensor,  # (…, m), or of a mixture (…, experts, m), each multiplied by its gate
+    read: Tensor,  # u (…, m), or for a mixture g_j u_j (…, experts, m)
     mixture: bool = False,
 ) -> tuple[Tensor, Tensor]:  # like read; (…) bool
-    """The key with which `ΔW_down = Δb' keyᵀ` adds `Δb'` to the output of the last dense layers, and where there is none.
+    """The key with which `ΔW_down = Δb' keyᵀ` adds `Δb'` to the output of the last dense layers.
 
-    It is `u / ‖u‖²` of one layer that reads `u`. The experts of a mixture put out `Σ_j g_j W_down,j u_j` together, so that
-    they are one layer that reads `(g_1 u_1, …, g_E u_E)`: expert `j` gets `g_j u_j / Σ_i g_i²‖u_i‖²`, which is the change of
-    least Frobenius norm over all of them [theory, Section 4].
+    For one layer with input `u` it is `u / ‖u‖²`. The output of the experts of a mixture is `Σ_j g_j W_down,j u_j`, which is
+    that of one layer with the input `(g_1 u_1, …, g_E u_E)`: the key of expert `j` is `g_j u_j / Σ_i g_i²‖u_i‖²`, which makes
+    the change of least Frobenius norm over all experts together [docs/theory.md, "The place of the bias shift"].
+
+    Returns:
+        The key, and a mask that is True where there is none because the input is zero.
     """
     key, _, absent = LeastNorm().key(read.flatten(-2) if mixture else read)
     return key.reshape(read.shape), absent

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupt is 130. The return value of a command is its exit code: 1 if it ran and its answer is no.
     """
     if sys.stdout is None:
-        return _fail("ctxblocks: stdout is closed, needs an output; redirect it to /dev/null instead")
+        return _fail("ctxblocks: stdout is closed, needs somewhere to print; send it to /dev/null instead")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without the letter δ gets its escape
     try:

@@ -1,1 +1,1 @@
-"""The paper's theorems as functions over blocks and stacks."""
+"""The theorems of the paper as functions of blocks and stacks."""

@@ -1,4 +1,4 @@
-"""The arguments that theorems share, checked once at the door."""
+"""Checks of the arguments that all theorem functions share; each public function calls them once, at its start."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ Block = ContextualBlock | Stack
 
 
 def check_problem(block: Block, query: Tensor, context: Tensor, placement: Placement) -> list[Site]:
-    """Raise unless the block has the site and the place, and query and context fit it and are finite; return the sites."""
+    """Raise unless site and place exist in the block and query and context fit it and are finite; return one site per block."""
     sites = []
     for each in block.in_order:
         sites.append(each.site(placement.site))
@@ -26,18 +26,18 @@ def check_problem(block: Block, query: Tensor, context: Tensor, placement: Place
 
 
 def check_tensors(block: Block, query: Tensor, context: Tensor, check: bool = True, name: str = "context") -> None:
-    """Raise unless query and context fit the block and, where values are checked, are finite."""
+    """Raise unless query and context fit the block and, if values are checked, are finite."""
     block.check_call(query, context, name)
     if check and not inside_transform():
-        check_finite("query", query, "remove or replace them, or pass check=False to let them through")
-        check_finite(name, context, "remove or replace them, or pass check=False to let them through")
+        check_finite("query", query, "remove or replace them, or pass check=False to skip this check")
+        check_finite(name, context, "remove or replace them, or pass check=False to skip this check")
 
 
 def solvers_of(solver: Solver | Sequence[Solver], count: int) -> list[Solver]:
-    """One solver for each of so many blocks.
+    """The solvers of `count` blocks, one for each.
 
     Raises:
-        ArgumentError: their number is neither one nor that of the blocks.
+        ArgumentError: the number of solvers is neither one nor `count`.
     """
     solvers = [solver] * count if isinstance(solver, Solver) else list(solver)
     if len(solvers) != count or not all(isinstance(each, Solver) for each in solvers):
@@ -48,13 +48,13 @@ def solvers_of(solver: Solver | Sequence[Solver], count: int) -> list[Solver]:
 
 
 def kept_rows(keep: Sequence[int] | Tensor, length: int) -> list[int]:
-    """The indices of the context rows that stay, checked.
+    """`keep` as a list of row indices, after checking them.
 
     Raises:
-        ArgumentError: an index is out of range, or they are not strictly increasing.
+        ArgumentError: an index is not an integer or is out of range, or the indices are not strictly increasing.
     """
     rows = keep.tolist() if isinstance(keep, Tensor) else list(keep)
-    whole = all(isinstance(i, int) and not isinstance(i, bool) for i in rows)
-    if not whole or any(not 0 <= i < length for i in rows) or rows != sorted(set(rows)):
+    integers = all(isinstance(i, int) and not isinstance(i, bool) for i in rows)
+    if not integers or any(not 0 <= i < length for i in rows) or rows != sorted(set(rows)):
         raise ArgumentError(f"keep: got {rows}, needs strictly increasing row indices between 0 and {length - 1}")
     return rows

@@ -1,4 +1,4 @@
-"""How many prefixes a network works on at a time, and whether there is memory for all of them."""
+"""How many prefixes a network processes at a time, and whether the memory suffices for all of them."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from ctxblocks.base.memory import check_room
 from ctxblocks.blocks.block import ContextualBlock
 
 HIDDEN = 2**18
-"""Numbers that the first layers of a network put out at a time: a megabyte in float32."""
-MUCH = 2**26
-"""Bytes from which on the free memory is looked up."""
+"""Target number of entries in the outputs of the input projections at a time: one mebibyte in float32."""
+LARGE = 2**26
+"""Results of more bytes than this are compared with the free memory."""
 
 
 def check_chunk(
@@ -21,16 +21,17 @@ def check_chunk(
     chunk: int | None,
     guarded: bool,
 ) -> tuple[str, str]:
-    """Raise unless `chunk` is a number of rows, and where `guarded`, unless there is memory for all prefixes.
+    """Raise unless `chunk` is a valid number of rows and, if `guarded`, the results for all prefixes fit into memory.
 
-    The updates and reads that every block keeps of a prefix are compared with the free memory, where they are many.
+    The results are the update and the read of every prefix in every block. They are compared with the free memory if they
+    are larger than `LARGE`.
 
     Returns:
-        What needs the memory and the way out, in the words of `memory_errors`.
+        What needs the memory, and what the user can do: the two parts of the message of `memory_errors`.
 
     Raises:
         ArgumentError: `chunk` is below 1.
-        OutOfMemoryError: less memory is free.
+        OutOfMemoryError: the free memory is smaller than the results.
     """
     if chunk is not None and chunk < 1:
         raise ArgumentError(f"chunk: got {chunk}, needs at least 1, or None for as many rows as a cache holds")
@@ -38,13 +39,13 @@ def check_chunk(
     needed = rows * sum([2 * block.layer.width for block in blocks]) * context.element_size()
     what = f"context: got {context.shape[-2]} tokens of width {context.shape[-1]}, whose dynamics"
     way_out = "pass a smaller chunk=…, fewer tokens, or a smaller batch"
-    if guarded and needed > MUCH:
+    if guarded and needed > LARGE:
         check_room(needed, context.device, what, way_out)
     return what, way_out
 
 
 def rows_at_a_time(block: ContextualBlock, chunk: int | None) -> int:
-    """The rows that the network works on at a time: as asked, or as many as keep its first layers' outputs in a cache."""
+    """The number of rows that the network processes at a time: `chunk`, or as many as keep its hidden layers in the cache."""
     if chunk is not None:
         return chunk
     return max(1, HIDDEN // sum(reader.out_features for reader in block.network.readers.values()))

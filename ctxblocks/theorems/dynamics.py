@@ -27,15 +27,15 @@ from ctxblocks.theorems.implicit_update import Placement
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dynamics:
-    """`W_i = W_0 + ΔW(C_i)` for every prefix `C_i = [c_1 … c_i]`, `i = 0 … n`, factored [Eq. 6–9].
+    """`W_i = W_0 + ΔW(C_i)` for every prefix `C_i = [c_1 … c_i]`, `i = 0 … n`, stored as rank-one factors [Eq. 6–9].
 
     Attributes:
         updates: `ΔW(C_i)` and `Δb'(C_i)`, batched `(…, n + 1)`.
-        full: what the block reads with every prefix, `z (…, n + 1, d)`.
-        base: what the block reads without context: `z (…, 1, d)` where it is the same for every prefix, else `(…, n + 1, d)`.
-        block: the block that all this belongs to.
-        solver: the solver of the updates.
-        chunk: rows that the network works on at a time; None is `dynamics`' own choice.
+        full: the reads with every prefix as the context, `z (…, n + 1, d)`.
+        base: the read without context: `z (…, 1, d)` if it is the same for every prefix, else `(…, n + 1, d)`.
+        block: the block of these updates and reads.
+        solver: the solver that made the updates.
+        chunk: number of rows that the network processes at a time; None for the default of `dynamics`.
     """
 
     updates: ImplicitUpdate
@@ -47,14 +47,14 @@ class Dynamics:
 
     @property
     def outputs(self) -> Tensor:  # (…, n + 1, d)
-        """`T(C_i, x)`, computed with the context; the network runs when they are asked for, since no update needs it."""
+        """`T(C_i, x)`, the outputs with the context. Computed on access, since the updates do not need the network's output."""
         return self.block.complete(self.full, None, rows_at_a_time(self.block, self.chunk))
 
     def weights(self, reader: str | None = None) -> list[Tensor]:  # (m, d) each
-        """The weights `W_0` of all readers, or of the one named.
+        """The weights `W_0` of all input projections (*readers*), or of the one named `reader`.
 
         Raises:
-            ArgumentError: no reader has that name.
+            ArgumentError: the network has no reader of that name.
         """
         readers = self.block.network.readers
         if reader is not None:
@@ -63,23 +63,23 @@ class Dynamics:
         return [linear.weight for linear in readers.values()]
 
     def updated_outputs(self) -> Tensor:  # (…, n + 1, d)
-        """`T_{W_i}(x)`: the query alone under every update; equals `outputs` [Cor. 2.5.1]."""
+        """`T_{W_i}(x)`: the output without context under every update; equals `outputs` [Cor. 2.5.1]."""
         rows = rows_at_a_time(self.block, self.chunk)
         return self.block.complete(self.base.expand(self.full.z), self.updates, rows)
 
     def marginal_norms(self, reader: str | None = None) -> Tensor:  # (…, n)
-        """`‖W_{i+1} − W_i‖_F`, `i = 0 … n − 1`, over the stack of all readers or the one named [Fig. 3].
+        """`‖W_{i+1} − W_i‖_F`, `i = 0 … n − 1`, over the vertical stack of all readers, or of the one named `reader` [Fig. 3].
 
-        Where the base read is the same for every prefix the change has rank one, and this is its spectral norm too;
-        elsewhere it has rank two and this is its Frobenius norm.
+        If the base read is the same for every prefix, the change has rank one and its spectral norm is the same; otherwise
+        it has rank two.
         """
         return self.updates.marginal_change(self.weights(reader))
 
     def weight(self, i: int, reader: str | None = None) -> Tensor:  # (…, m, d)
-        """`W_i`, dense, of the one reader or the one named.
+        """The dense matrix `W_i` of the only reader, or of the one named `reader`.
 
         Raises:
-            ArgumentError: the network has several readers and none was named, or `i` is no prefix.
+            ArgumentError: the network has several readers and `reader` is None, or there is no prefix of `i` tokens.
         """
         name = self._one_reader(reader)
         self._check_step(i, 1)
@@ -88,12 +88,12 @@ class Dynamics:
 
     @property
     def steady(self) -> bool:
-        """Whether the base read is the same for every prefix, as in the first block."""
+        """Whether the base read is the same for every prefix, as it is in the first block of a stack."""
         return self.base.z.shape[-2] == 1
 
     @property
     def step_size(self) -> Tensor:  # (…)
-        """`h = 1 / ‖z‖²`, `z` the read without context [Prop. 3.1].
+        """`h = 1 / ‖z‖²` with `z` the network's input without context [Prop. 3.1].
 
         Raises:
             ArgumentError: the base read depends on the prefix, or the solver is not `LeastNorm`.
@@ -116,11 +116,11 @@ class Dynamics:
         return LowRank(columns.unsqueeze(-1), self.base.z[..., 0, :].unsqueeze(-2))
 
     def loss(self, i: int, reader: str | None = None) -> Tensor:  # (…)
-        """`L_i(W_i) = trace(Δ_iᵀ W_i)`, the loss whose gradient step `i` takes [Prop. 3.1]; over the stack of readers."""
+        """`L_i(W_i) = trace(Δ_iᵀ W_i)`, the loss of the gradient step `i` [Prop. 3.1], over the vertical stack of readers."""
         gradient = self.gradient(i, reader)
-        z, op = self.base.z[..., 0, :], self.updates[..., i].operator
-        moved = torch.cat([op.apply(z) @ weight.mT for weight in self.weights(reader)], dim=-1)  # W_i z_0
-        return dot(gradient.columns.squeeze(-1), moved).to(z.dtype)
+        z, operator = self.base.z[..., 0, :], self.updates[..., i].operator
+        outputs = torch.cat([operator.apply(z) @ weight.mT for weight in self.weights(reader)], dim=-1)  # W_i z_0
+        return dot(gradient.columns.squeeze(-1), outputs).to(z.dtype)
 
     def _one_reader(self, reader: str | None) -> str:
         readers = list(self.block.network.readers)
@@ -138,16 +138,17 @@ class Dynamics:
     def _check_gradient(self) -> None:
         if not self.full.depends:
             raise ArgumentError(
-                "gradient: the network of a parallel block reads no context, so its weights do not move; read .updates.shift"
+                "gradient: got a parallel block, needs one whose network reads the context, since only then its weights change; "
+                "use .updates.shift"
             )
         if not self.steady:
             raise ArgumentError(
                 "gradient: got a block whose base read depends on the prefix, needs a constant one (the first block of a stack); "
-                "use marginal_norms() and updates, which hold everywhere"
+                "use marginal_norms() and updates, which are valid for every block"
             )
         if not isinstance(self.solver, LeastNorm):
             raise ArgumentError(
-                f"gradient: got updates by {type(self.solver).__name__}, needs LeastNorm(), Proposition 3.1's"
+                f"gradient: got updates by {type(self.solver).__name__}, needs LeastNorm(), the solver of Proposition 3.1"
             )
 
 
@@ -180,25 +181,25 @@ def dynamics(
     chunk: int | None = None,
     check: bool = True,
 ) -> Dynamics | list[Dynamics]:
-    """Every prefix's update at once [Sec. 3, Prop. 3.1]; of a `Stack`, one `Dynamics` for each block.
+    """The updates of all prefixes of a context [Sec. 3, Prop. 3.1]; for a `Stack`, one `Dynamics` for each block.
 
-    In a stack the `n + 1` copies of the query run side by side over one pass of the context.
+    In a stack, `n + 1` copies of the query are processed in parallel with one forward pass over the context.
 
     Args:
         block: a block or a `Stack`.
         query: `x`.
         context: `C = [c_1 … c_n]`.
-        solver: which of all exact updates; one, or one for each block.
-        chunk: rows (prefixes, over all of the batch) that the network works on at a time, which bounds what its hidden
-            layers hold; every value gives the same function. By default as many as keep that in a cache.
-        check: whether to look at values.
+        solver: chooses one of the exact updates; one solver, or one for each block.
+        chunk: number of rows (prefixes of all batch elements) that the network processes at a time, which bounds the memory
+            of its hidden layers. It does not affect the results. By default as many rows as fit into the cache.
+        check: whether to check values (finite, not degenerate).
 
     Raises:
         ShapeError, DtypeError, DeviceError: the arguments do not fit the block or each other.
         NonFiniteError: query or context hold NaN or infinity.
-        DegenerateQueryError: the read without context is zero; `Augmented()` has an update there.
+        DegenerateQueryError: the network's input without context is zero; use `Augmented()`.
         ArgumentError: `chunk` is below 1.
-        OutOfMemoryError: there is less memory than the prefixes take, or torch was refused what it asked for.
+        OutOfMemoryError: the results do not fit into the free memory, or torch could not allocate memory.
     """
     blocks, guarded = block.in_order, not inside_transform()
     check_tensors(block, query, context, check)
@@ -209,12 +210,12 @@ def dynamics(
     return steps if isinstance(block, Stack) else steps[0]
 
 
-How = tuple[list[tuple[ContextualBlock, Solver]], Placement, int | None]
+Settings = tuple[list[tuple[ContextualBlock, Solver]], Placement, int | None]
 
 
-def _all_prefixes(model: Block, query: Tensor, context: Tensor, how: How) -> list[Dynamics]:
-    """Block by block: the reads after every prefix, their updates, and the activation of the patched query alone."""
-    pairs, placement, chunk = how
+def _all_prefixes(model: Block, query: Tensor, context: Tensor, settings: Settings) -> list[Dynamics]:
+    """For each block in turn: the reads after every prefix, the updates, and the activation of the patched query alone."""
+    pairs, placement, chunk = settings
     copies, context, steps = model.read_in(query).unsqueeze(-2), model.read_in(context), []  # (…, 1 or n + 1, d)
     alone = copies
     for block, solver in pairs:

@@ -1,4 +1,4 @@
-"""The alternative dynamics: tokens move into the weights one by one while the output stays [Rem. 3.2, App. E]."""
+"""The alternative dynamics: tokens move into the weights one by one while the output stays constant [Rem. 3.2, App. E]."""
 
 import dataclasses
 
@@ -19,15 +19,15 @@ from ctxblocks.theorems.implicit_update import Placement
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class Factorization:
-    """`W_n = W_0 (I + h_1 G_1)(I + h_2 G_2) … (I + h_n G_n)` [Eq. 31], kept as factors.
+    """`W_n = W_0 (I + h_1 G_1)(I + h_2 G_2) … (I + h_n G_n)` [Eq. 31], stored as factors.
 
-    Factor `i` is the operator of the one token `c_i` given what follows it, from the read `A_i = A(c_{i+1} … c_n, x)`
-    to `A_{i−1}`. The product and the total update of Theorem 2.2 differ by a `K` with `K A(x) = 0` [Rem. 2.4].
+    Factor `i` is the operator of the token `c_i` given the tokens after it: it maps the read `A_i = A(c_{i+1} … c_n, x)`
+    to `A_{i−1}`. The product and the total update of Theorem 2.2 differ by a matrix `K` with `K A(x) = 0` [Rem. 2.4].
 
     Attributes:
-        updates: factors and bypass shifts of the tokens, batched `(…, n)`.
-        reads: `A_0 … A_n (…, n + 1, d)` and what bypasses them.
-        block: the block that all this belongs to.
+        updates: factor and bias shift of every token, batched `(…, n)`.
+        reads: `A_0 … A_n (…, n + 1, d)`, with the residual stream of each.
+        block: the block of these updates and reads.
     """
 
     updates: ImplicitUpdate
@@ -58,7 +58,7 @@ class Factorization:
         return self.product().apply(z)
 
     def partial(self, i: int) -> OperatorProduct:
-        """`P_1 … P_i`: what `c_1 … c_i` have become, for use with `c_{i+1} … c_n` in the context.
+        """`P_1 … P_i`, which replaces `c_1 … c_i` while `c_{i+1} … c_n` stay in the context.
 
         Raises:
             ArgumentError: there is no token `i`.
@@ -69,20 +69,20 @@ class Factorization:
         return OperatorProduct(tuple(self.factor(j) for j in range(1, i + 1)))
 
     def product(self) -> OperatorProduct:
-        """`P_1 … P_n`, all of the context; the identity where there is none."""
+        """`P_1 … P_n`, which replaces the whole context; the identity for an empty context."""
         return self.partial(self.factors.key.shape[-2])
 
     def shift(self, i: int) -> Tensor | None:  # (…, d)
-        """`Δb'` of `c_1 … c_i`, `r_0 − r_i`; None where nothing bypasses the network."""
+        """`Δb'` of `c_1 … c_i`, `r_0 − r_i`; None for a block without a residual stream."""
         bypass = self.reads.bypass
         return None if bypass is None else bypass[..., 0, :] - bypass[..., i, :]
 
     def outputs(self) -> Tensor:  # (…, n + 1, d)
-        """`T_{W_i}(c_{i+1} … c_n, x)` for `i = 0 … n`, through the factors: all of them the output with all of `C` [Eq. 27]."""
+        """`T_{W_i}(c_{i+1} … c_n, x)` for `i = 0 … n`, computed with the factors; each equals `T(C, x)` [Eq. 27]."""
         z, count = self.reads.z, self.factors.key.shape[-2]
         for j in range(count, 0, -1):  # factor j acts on the reads of all i ≥ j
-            wide = self.updates[..., j - 1, None].operator
-            z = torch.cat([z[..., :j, :], wide.apply(z[..., j:, :])], dim=-2)
+            factor = self.updates[..., j - 1, None].operator
+            z = torch.cat([z[..., :j, :], factor.apply(z[..., j:, :])], dim=-2)
         bypass = self.reads.bypass
         if bypass is None:
             return self.block.complete(Read(z, None))
@@ -98,20 +98,20 @@ def factorize(
     solver: Solver = LeastNorm(),
     check: bool = True,
 ) -> Factorization:
-    """The factorisation of a context's update into one operator per token [App. E, Eq. 23–31].
+    """Factorise the update of a context into one operator per token [App. E, Eq. 23–31].
 
     Args:
         block: a block (not a stack).
         query: `x`.
         context: `C = [c_1 … c_n]`.
-        solver: which of all exact updates.
-        check: whether to look at values.
+        solver: chooses one of the exact updates.
+        check: whether to check values (finite, not degenerate).
 
     Raises:
         ArgumentError: `block` is not a contextual block.
         ShapeError, DtypeError, DeviceError: the arguments do not fit the block or each other.
         NonFiniteError: query or context hold NaN or infinity.
-        DegenerateQueryError: a suffix's read is zero; `Augmented()` has an update there.
+        DegenerateQueryError: the network's input with some suffix as the context is zero; use `Augmented()`.
     """
     if not isinstance(block, ContextualBlock):
         raise ArgumentError(

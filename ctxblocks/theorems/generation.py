@@ -1,4 +1,4 @@
-"""Corollary 2.6.1: one update per generated token stands for the prompt."""
+"""Corollary 2.6.1: one update per generated token replaces the prompt."""
 
 from collections.abc import Sequence
 from typing import overload
@@ -33,22 +33,24 @@ def transfer_generation(
     solver: Solver | Sequence[Solver] = LeastNorm(),
     check: bool = True,
 ) -> ImplicitUpdate | list[ImplicitUpdate]:
-    """Updates `ΔW_j(U)` that let a model without the prompt `U` predict every token of its response [Cor. 2.6.1, Eq. 3–5].
+    """Updates `ΔW_j(U)` with which a model predicts every token of a response without the prompt `U` [Cor. 2.6.1, Eq. 3–5].
 
-    Update `j = 0 … t − 1`, on the last batch axis, serves the prediction of `r_{j+1}`. For `j = 0` the query is the prompt's
-    last token and all before it is removed; for `j ≥ 1` the query is `r_j`, `r_1 … r_{j−1}` stay and the prompt is removed:
+    Update `j = 0 … t − 1`, along the last batch axis, is for the prediction of `r_{j+1}`. For `j = 0` the query is the last
+    token of the prompt, and all tokens before it are removed. For `j ≥ 1` the query is `r_j`, the tokens `r_1 … r_{j−1}`
+    stay in the context and the prompt is removed:
     `block(r_j, response[..., :j − 1, :], update=updates[..., j])` is the output after `U, r_1 … r_j`.
 
     Args:
-        block: a block, or a `Stack`, which gets one update for each block; the response tokens that stay are not patched.
+        block: a block, or a `Stack`, for which the result is one update for each block; response tokens in the context
+            are not patched.
         prompt: `U`.
-        response: `r_1 … r_t`; the last one's prediction is the last that is served, so `r_t` itself is not read.
-        solver: which of all exact updates; one, or one for each block.
-        check: whether to look at values.
+        response: `r_1 … r_t`; the last prediction is that of `r_t`, so the value of `r_t` is not used.
+        solver: chooses one of the exact updates; one solver, or one for each block.
+        check: whether to check values (finite, not degenerate).
 
     Raises:
         ShapeError: prompt or response are empty, or their batch shapes differ.
-        DegenerateQueryError: a read without the prompt is zero.
+        DegenerateQueryError: the network's input without the prompt is zero for some token.
     """
     placement, steps = Placement(check=check), response.shape[-2] if response.dim() > 1 else 0
     if prompt.dim() < 2 or prompt.shape[-2] < 1 or steps < 1:
@@ -60,9 +62,9 @@ def transfer_generation(
     blocks, first = block.in_order, prompt.shape[-2] - 1
     tokens = block.read_in(torch.cat([prompt, response[..., :-1, :]], dim=-2))  # (…, p + t − 1, d)
     patched, kept, updates = tokens[..., first:, :], tokens[..., first + 1 :, :], []  # (…, t, d), (…, t − 1, d)
-    for each, one in zip(blocks, solvers_of(solver, len(blocks)), strict=True):
+    for each, its_solver in zip(blocks, solvers_of(solver, len(blocks)), strict=True):
         full, base = each.contextualize_tokens(tokens), _response_reads(each, patched, kept)
-        updates.append(placement.update(each, base, full.rows(slice(first, None)), one))
+        updates.append(placement.update(each, base, full.rows(slice(first, None)), its_solver))
         tokens, patched, kept = each.complete(full), each.complete(base, updates[-1]), each.sequence(kept)
     return updates if isinstance(block, Stack) else updates[0]
 
@@ -72,7 +74,7 @@ def _response_reads(
     patched: Tensor,  # (…, t, d): the prompt's last token, then r_1 … r_{t−1}
     kept: Tensor,  # (…, t − 1, d): r_1 … r_{t−1}, not patched
 ) -> Read:
-    """The reads of a run without the prompt: the first token alone, `r_j` after `r_1 … r_{j−1}`."""
+    """The reads of a forward pass without the prompt: the first token without context, `r_j` after `r_1 … r_{j−1}`."""
     alone = block.contextualize(patched[..., 0, :], kept[..., :0, :])
     parts = [Read(alone.z.unsqueeze(-2), None if alone.bypass is None else alone.bypass.unsqueeze(-2))]
     if kept.shape[-2]:

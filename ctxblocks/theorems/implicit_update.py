@@ -1,4 +1,4 @@
-"""Theorem 2.2 and Theorem B.2: two reads, with and without a part of the context, give the update that stands for it."""
+"""Theorem 2.2 and Theorem B.2: two reads, with and without a part of the context, give the update that replaces it."""
 
 import dataclasses
 
@@ -23,27 +23,27 @@ def implicit_update(
     """The operator `P` and the bias shift `Δb'` that map a read without `Y` to the read with it [Thm. 2.2, Thm. B.2].
 
     Theorem. Let a block's output be `T(C, x) = J(r_C, M(z_C))`, where the network `M` reads `z` through linear maps `W` only
-    and `J` joins its output with the residual stream `r`. Let `z_{C∖Y} ≠ 0`, or `δ = z_C − z_{C∖Y} = 0`. With
-    `k = z_{C∖Y} / ‖z_{C∖Y}‖²`, `P = I + δkᵀ` and `Δb' = r_C − r_{C∖Y}`, the block with `W P` in place of every `W`, and with
-    `Δb'` added to its residual stream, gives without `Y` what it gave with `Y`.
+    and `J` combines its output with the residual stream `r`. Let `z_{C∖Y} ≠ 0`, or `δ = z_C − z_{C∖Y} = 0`. With
+    `k = z_{C∖Y} / ‖z_{C∖Y}‖²`, `P = I + δkᵀ` (`P = I` where `δ = 0`) and `Δb' = r_C − r_{C∖Y}`, the block with `W P`
+    in place of every `W` and with `Δb'` added to its residual stream has the output `T(C, x)` for the context `C∖Y`.
 
-    Proof. `P z_{C∖Y} = z_{C∖Y} + δ (kᵀz_{C∖Y}) = z_{C∖Y} + δ = z_C`, since `kᵀz_{C∖Y} = 1`. Every `W` meets `z` alone, so that
-    the network with `W P` puts out `M(P z_{C∖Y}) = M(z_C)`. Also `r_{C∖Y} + Δb' = r_C`. Hence
-    `J(r_{C∖Y} + Δb', M(P z_{C∖Y})) = J(r_C, M(z_C)) = T(C, x)`. ∎
+    Proof. `P z_{C∖Y} = z_{C∖Y} + δ (kᵀz_{C∖Y}) = z_{C∖Y} + δ = z_C`, since `kᵀz_{C∖Y} = 1`. `M` uses `z` only
+    in the products `W z`, so that the network with `W P` in place of every `W` returns `M(P z_{C∖Y}) = M(z_C)`. Also
+    `r_{C∖Y} + Δb' = r_C`. Hence `J(r_{C∖Y} + Δb', M(P z_{C∖Y})) = J(r_C, M(z_C)) = T(C, x)`. ∎
 
-    Only `kᵀz_{C∖Y} = 1` (with an offset, `kᵀz_{C∖Y} + β = 1`) was used: every solver that meets it is exact [Rem. 2.4].
-    A plain block has no `r`. A post-norm block adds `Δb'` before its last norm `N₂`, a sandwich after it. In a parallel
-    block `z` does not depend on the context: `P = I`, and all of the context is `Δb'`. Where `z_{C∖Y} = 0` and `δ ≠ 0` no
-    operator of rank one exists, and the augmented solver has an update.
+    The proof uses only `kᵀz_{C∖Y} = 1` (with an offset, `kᵀz_{C∖Y} + β = 1`): every solver with this property is exact
+    [Rem. 2.4]. A plain block has no `r`. A post-norm block adds `Δb'` before its last norm `N₂`, a sandwich block after it.
+    In a parallel block `z` does not depend on the context: `P = I`, and the whole effect of the context is `Δb'`. Where
+    `z_{C∖Y} = 0` and `δ ≠ 0` no linear map takes one to the other; the augmented solver, which also changes biases, does.
 
     Args:
-        base: the read without `Y`; of fewer rows than `full` where one serves all.
-        full: the read with `Y`, at the same query.
-        solver: which of all exact updates.
-        check: whether to look at values; not done inside a transform, where a degenerate query gives NaN.
+        base: the read without `Y`; a single row is broadcast to the rows of `full`.
+        full: the read with `Y`, of the same query.
+        solver: chooses one of the exact updates.
+        check: whether to check that `z_{C∖Y}` is not zero; not done inside a transform, where a degenerate query gives NaN.
 
     Returns:
-        `P`, and `Δb'`, which is None where nothing bypasses the network.
+        `P`, and `Δb'`, which is None for a block without a residual stream.
 
     Raises:
         DegenerateQueryError: `z_{C∖Y}` is zero and `δ` is not.
@@ -56,12 +56,12 @@ def implicit_update(
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where the update of a block goes, and whether values are checked on the way.
+    """Where the update of a block is applied, and whether values are checked.
 
     Attributes:
         site: `"network"` or `"out-proj"`.
-        place: of the bias shift.
-        check: whether to look at values.
+        place: the parameter that takes the bias shift, see `transfer`.
+        check: whether to check values.
     """
 
     site: Site = "network"
@@ -69,17 +69,17 @@ class Placement:
     check: bool = True
 
     def update(self, block: ContextualBlock, base: Read, full: Read, solver: Solver) -> ImplicitUpdate:
-        """The update of a block from its two reads, with what carries the bias shift at its place.
+        """The update of a block from its two reads, with the bias shift at its place.
 
         Raises:
-            DegenerateQueryError: the base read is zero, or nothing can carry the shift there.
+            DegenerateQueryError: the base read is zero, or no change at the place gives the bias shift.
         """
         operator, shift = implicit_update(base, full, solver, check=self.check)
         if shift is None or self.place == "output-bias":
             return ImplicitUpdate(operator, shift, self.site, self.place)
-        carrier, lost, why = block.carrier(self.place, base.z, operator, shift)
-        if self.check and not inside_transform() and bool(lost.any()):
+        carrier, unsolvable, reason = block.carrier(self.place, base.z, operator, shift)
+        if self.check and not inside_transform() and bool(unsolvable.any()):
             raise DegenerateQueryError(
-                f"place: {why} where the residual stream moves, needs it non-zero for {self.place!r}; use place='output-bias'"
+                f"place: {reason} where the bias shift is not, needs it non-zero for {self.place!r}; use place='output-bias'"
             )
         return ImplicitUpdate(operator, shift, self.site, self.place, carrier)

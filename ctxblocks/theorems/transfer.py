@@ -58,55 +58,59 @@ def transfer(
     place: Place = "output-bias",
     check: bool = True,
 ) -> ImplicitUpdate | list[ImplicitUpdate]:
-    """The update that stands for the tokens that `context` has and `reduced` lacks [Thm. 2.2, Cor. 2.5.1, Thm. B.2, App. C].
+    """The update that replaces the tokens of `context` that `reduced` lacks [Thm. 2.2, Cor. 2.5.1, Thm. B.2, App. C].
 
     `block(query, reduced, update=transfer(block, query, context, reduced))` equals `block(query, context)`.
 
     Args:
-        block: a block, or a `Stack`, which gets one update for each block [Eq. 20–22]; the base read of each block is
-            taken from the reduced run in which all earlier blocks are patched already.
+        block: a block, or a `Stack`, for which the result is one update for each block [Eq. 20–22]; the base read of each
+            block comes from the forward pass with `reduced` in which the updates of all earlier blocks are in place.
         query: `x`.
         context: `C`.
-        reduced: `C∖Y`, the context that stays; none by default.
-        keep: instead of `reduced`, the increasing indices of the rows of `context` that stay.
-        patch_kept: with `keep`, also restore the outputs of the `t` rows that stay: updates `(…, t + 1, d)`, query last.
-        solver: which of all exact updates; one, or one for each block.
+        reduced: `C∖Y`, the context that stays; empty by default.
+        keep: instead of `reduced`, the indices of the rows of `context` that stay, in increasing order.
+        patch_kept: with `keep`, also restore the outputs of the `t` rows that stay: the updates are `(…, t + 1, d)`, the
+            last one for the query.
+        solver: chooses one of the exact updates; one solver, or one for each block.
         site: `"network"`, or `"out-proj"`, the layer's own output projection.
-        place: where the bias shift goes: `"output-bias"`, `"last-layer"` (not in a sandwich) or `"post-norm"` (only there).
-        check: whether to look at values; not done inside `torch.compile` and functorch transforms, where a degenerate
-            query gives NaN.
+        place: the parameter that takes the bias shift: `"output-bias"`, `"last-layer"` (not in sandwich blocks) or
+            `"post-norm"` (only in sandwich blocks).
+        check: whether to check values (finite, not degenerate); not done inside `torch.compile` and functorch transforms,
+            where a degenerate query gives NaN.
 
     Raises:
         ShapeError, DtypeError, DeviceError: the arguments do not fit the block or each other.
         NonFiniteError: query or context hold NaN or infinity.
-        DegenerateQueryError: the read without `Y` is zero; `Augmented()` has an update there.
-        ArgumentError: a site or place that the block lacks, or arguments that exclude each other.
+        DegenerateQueryError: the network's input without `Y` is zero; use `Augmented()`.
+        ArgumentError: the block does not have the site or place, or the arguments exclude each other.
     """
     placement = Placement(site, place, check)
     sites = check_problem(block, query, context, placement)
     if keep is not None and reduced is not None:
-        raise ArgumentError("keep: got it together with reduced, needs one of the two; leave reduced out")
+        raise ArgumentError("keep: got it together with reduced, needs one of the two; leave out reduced")
     if patch_kept and keep is None:
         raise ArgumentError("patch_kept: got it without keep, needs the rows that stay; pass keep=[…]")
-    how = (sites, solvers_of(solver, len(sites)), placement)
+    settings = (sites, solvers_of(solver, len(sites)), placement)
     rows = [] if keep is None else kept_rows(keep, context.shape[-2])
     if patch_kept:
-        updates = _transfer_tokens(block, query, context, rows, how)
+        updates = _transfer_tokens(block, query, context, rows, settings)
     else:
         if reduced is None:
             reduced = context[..., rows, :]
         else:
             check_tensors(block, query, reduced, check, "reduced")
-        updates = _transfer_query(block, query, context, reduced, how)
+        updates = _transfer_query(block, query, context, reduced, settings)
     return updates if isinstance(block, Stack) else updates[0]
 
 
-How = tuple[list[BlockSite], list[Solver], Placement]
+Settings = tuple[list[BlockSite], list[Solver], Placement]
 
 
-def _transfer_query(block: Block, query: Tensor, context: Tensor, reduced: Tensor, how: How) -> list[ImplicitUpdate]:
-    """The query alone is patched; the context that stays runs as it is."""
-    sites, solvers, placement = how
+def _transfer_query(
+    block: Block, query: Tensor, context: Tensor, reduced: Tensor, settings: Settings
+) -> list[ImplicitUpdate]:
+    """Updates of the query alone; the context that stays is not patched."""
+    sites, solvers, placement = settings
     query, context, reduced = block.read_in(query), block.read_in(context), block.read_in(reduced)
     patched, updates = query, []
     for number, (each, site, solver) in enumerate(zip(block.in_order, sites, solvers, strict=True)):
@@ -119,9 +123,11 @@ def _transfer_query(block: Block, query: Tensor, context: Tensor, reduced: Tenso
     return updates
 
 
-def _transfer_tokens(block: Block, query: Tensor, context: Tensor, keep: list[int], how: How) -> list[ImplicitUpdate]:
-    """Every token that stays is patched as the query is, each as the query of those before it."""
-    sites, solvers, placement = how
+def _transfer_tokens(
+    block: Block, query: Tensor, context: Tensor, keep: list[int], settings: Settings
+) -> list[ImplicitUpdate]:
+    """Updates of every token that stays, each as the query of the tokens before it, and of the query."""
+    sites, solvers, placement = settings
     tokens = block.read_in(torch.cat([context, query.unsqueeze(-2)], dim=-2))  # (…, n + 1, d)
     rows = [*keep, context.shape[-2]]
     patched, updates = tokens[..., rows, :], []  # (…, t + 1, d)

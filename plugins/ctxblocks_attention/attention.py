@@ -8,7 +8,6 @@ from ctxblocks import ProjectedLayer
 from ctxblocks.numerics import dot, widen
 from ctxblocks_attention.config import SelfAttentionConfig
 from ctxblocks_attention.fused import Reads, attend, causal_with_self
-from ctxblocks_attention.heads import shared
 from ctxblocks_attention.rotary import rotate
 from ctxblocks_attention.running import running_average, running_average_wide
 
@@ -30,6 +29,7 @@ class SelfAttention(ProjectedLayer):
     def __init__(self, config: SelfAttentionConfig) -> None:
         super().__init__(config.width)
         self.heads, self.head_width, self.kv_heads = config.shape()
+        self.group = self.heads // self.kv_heads  # query heads that share a key-value head
         self.scale = self.head_width**-0.5
         self.rotary_base = config.rotary_base if config.positions == "rotary" else None
         self.has_skip, self.has_bias = config.skip, config.bias
@@ -46,18 +46,15 @@ class SelfAttention(ProjectedLayer):
     ) -> Tensor:  # (…, heads · head_width)
         """The averages of the heads, concatenated; tokens are averaged before `W_v`. Without context, the query's own value."""
         if context.shape[-2] == 0:
-            return shared(self.v_proj(query).unflatten(-1, (self.kv_heads, self.head_width)), self.heads).flatten(-2)
+            own: Tensor = self.v_proj(query).unflatten(-1, (self.kv_heads, -1)).repeat_interleave(self.group, dim=-2)
+            return own.flatten(-2)
         tokens = torch.cat((context, query.unsqueeze(-2)), dim=-2)  # (…, n + 1, d)
         distances = torch.arange(-context.shape[-2], 1, device=query.device)
         weights = torch.softmax(self._scores(query, (tokens,), distances), dim=-1)  # (…, heads, n + 1)
         means = weights @ tokens.to(weights.dtype)  # (…, heads, d)
         return self._values_of(means.to(query.dtype)).flatten(-2)
 
-    def finish(
-        self,
-        query: Tensor,  # (…, d)
-        projected: Tensor,  # (…, d)
-    ) -> Tensor:  # (…, d)
+    def finish(self, query: Tensor, projected: Tensor) -> Tensor:  # (…, d) each
         """The projection, plus the query if the layer has a skip connection."""
         return query + projected if self.has_skip else projected
 
@@ -119,16 +116,15 @@ class SelfAttention(ProjectedLayer):
         tokens: Tensor,  # (…, n, d)
     ) -> tuple[Tensor, Tensor, Tensor]:  # (…, n, heads, head_width), and twice (…, n, kv_heads, head_width)
         """Queries, keys and values of the tokens, before rotation."""
-        return (self.q_proj(tokens).unflatten(-1, (self.heads, self.head_width)), *self._keys_values(tokens))
+        return (self.q_proj(tokens).unflatten(-1, (self.heads, -1)), *self._keys_values(tokens))
 
     def _keys_values(
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> tuple[Tensor, Tensor]:  # twice (…, n, kv_heads, head_width)
         """Keys and values of the tokens, before rotation."""
-        return self.k_proj(tokens).unflatten(-1, (self.kv_heads, self.head_width)), self.v_proj(tokens).unflatten(
-            -1, (self.kv_heads, self.head_width)
-        )
+        keys, values = self.k_proj(tokens), self.v_proj(tokens)
+        return keys.unflatten(-1, (self.kv_heads, -1)), values.unflatten(-1, (self.kv_heads, -1))
 
     def _rotated(
         self,
@@ -147,7 +143,7 @@ class SelfAttention(ProjectedLayer):
         """Queries at positions `0 … n`, tokens at `0 … n − 1`; a query's score with itself does not depend on its position."""
         queries, own_keys, own_values = own
         rows = keys.shape[-3] + 1
-        own_keys, own_values = shared(own_keys, self.heads), shared(own_values, self.heads)
+        own_keys, own_values = (own.repeat_interleave(self.group, dim=-2) for own in (own_keys, own_values))
         self_scores = dot(queries, own_keys).mT  # (…, heads, n + 1 or 1)
         positions = torch.arange(rows, device=queries.device)
         queries, keys = self._rotated(queries, positions), self._rotated(keys, positions[:-1])
@@ -186,10 +182,7 @@ class SelfAttention(ProjectedLayer):
             means = self._average(scores, tokens.to(scores.dtype))  # (…, heads, n + 1, d)
             return self.finish(own, self._projected_values(means).to(query.dtype))
         scores = self._scores(query, (own, context), distances)
-        parts = [
-            self.v_proj(tokens).unflatten(-1, (self.kv_heads, self.head_width)).transpose(-3, -2)
-            for tokens in (own, context)
-        ]
+        parts = [self.v_proj(tokens).unflatten(-1, (self.kv_heads, -1)).transpose(-3, -2) for tokens in (own, context)]
         values = torch.cat(parts, dim=-2).to(scores.dtype)  # (…, kv_heads, n + 1, head_width)
         mixed = self._average(scores.unflatten(-2, (self.kv_heads, -1)), values).flatten(-4, -3)
         return self._finished(own, mixed.to(query.dtype))
@@ -211,17 +204,17 @@ class SelfAttention(ProjectedLayer):
         distances: Tensor,  # (n,), positions of the tokens relative to the query
     ) -> Tensor:  # (…, heads, n), float32 for half types
         """`q·k_j / sqrt(head_width)` of one query; without positions as `(W_kᵀ q)·t_j + q·b_k`, which needs no keys."""
-        queries = (
-            widen(self.q_proj(query).unflatten(-1, (self.kv_heads, self.heads // self.kv_heads, self.head_width)))
-            * self.scale
-        )
+        queries = widen(self.q_proj(query).unflatten(-1, (self.kv_heads, self.group, -1))) * self.scale
         if self.rotary_base is not None:
             keys = torch.cat([self.k_proj(tokens) for tokens in parts], dim=-2)
-            keys = rotate(keys.unflatten(-1, (self.kv_heads, self.head_width)), distances, self.rotary_base)
+            keys = rotate(keys.unflatten(-1, (self.kv_heads, -1)), distances, self.rotary_base)
             return torch.flatten(queries @ widen(keys.movedim(-3, -1)), -3, -2)
         weight = widen(self.k_proj.weight.view(self.kv_heads, self.head_width, self.width))
         folded = torch.einsum("...grk,gkd->...grd", queries, weight).flatten(-3, -2)  # (…, heads, d)
-        scores = torch.cat([folded @ widen(tokens).mT for tokens in parts], dim=-1)
+        columns = []
+        for tokens in parts:
+            columns.append(folded @ widen(tokens).mT)
+        scores = torch.cat(columns, dim=-1)
         if not self.has_bias:
             return scores
         shift = torch.einsum("...grk,gk->...gr", queries, widen(self.k_proj.bias.view(self.kv_heads, -1)))
@@ -234,14 +227,13 @@ class SelfAttention(ProjectedLayer):
         """`Σ_h W_o W_v m_h + W_o b_v + b_o`, with `W_o W_v` one `d × d` matrix for each head."""
         wide = means.dtype
         values = self.v_proj.weight.to(wide).unflatten(0, (self.kv_heads, self.head_width))  # (kv_heads, f, d)
-        outputs = self.projection.weight.to(wide).unflatten(-1, (self.heads, self.head_width))  # (d, heads, f)
-        folded = outputs.movedim(0, 1) @ shared(values, self.heads, dim=0)  # (heads, d, d)
+        outputs = self.projection.weight.to(wide).unflatten(-1, (self.heads, -1))  # (d, heads, f)
+        folded = outputs.movedim(0, 1) @ values.repeat_interleave(self.group, dim=0)  # (heads, d, d)
         columns = means.mT.flatten(-3, -2)  # (…, heads · d, n)
-        weight = folded.movedim(0, 1).flatten(1)  # (d, heads · d)
-        projected: Tensor = (weight @ columns).mT.contiguous()
+        projected: Tensor = (folded.movedim(0, 1).flatten(1) @ columns).mT.contiguous()  # (d, heads · d) @ columns
         if not self.has_bias:
             return projected
-        shift = shared(self.v_proj.bias.to(wide).unflatten(0, (self.kv_heads, -1)), self.heads, dim=0)
+        shift = self.v_proj.bias.to(wide).unflatten(0, (self.kv_heads, -1)).repeat_interleave(self.group, dim=0)
         return projected + F.linear(shift.flatten(), self.projection.weight.to(wide), self.projection.bias.to(wide))
 
     def _values_of(
@@ -250,7 +242,7 @@ class SelfAttention(ProjectedLayer):
     ) -> Tensor:  # (…, heads, head_width)
         """`W_v m + b_v` of each head: the average of the values is the value of the average."""
         weight = self.v_proj.weight.view(self.kv_heads, self.head_width, self.width)
-        grouped = means.reshape(*means.shape[:-2], self.kv_heads, self.heads // self.kv_heads, self.width)
+        grouped = means.reshape(*means.shape[:-2], self.kv_heads, self.group, self.width)
         values = torch.einsum("...grd,gkd->...grk", grouped, weight)
         if self.has_bias:
             values = values + self.v_proj.bias.view(self.kv_heads, 1, self.head_width)

@@ -19,7 +19,7 @@ def gradient_alignment(
     """For every block the cosine of `ΔW_i` and the change of the same weights by `i` steps of SGD [Sec. 4.4, for a stack].
 
     Step `j` descends on `½ (ŷ − y_j)²` of the model with the query `(x_j, 0)` alone, in the input projections of all blocks
-    at once, which the updates by the prompt change too. 0 where one of the two vanishes, as both do at `i = 0`.
+    at once, which the updates by the prompt change too. The cosine is 0 where one of the two is zero, as both are at `i = 0`.
 
     Args:
         model: with one input projection in the network of each block.
@@ -46,8 +46,8 @@ def _loss(model: Stack) -> Callable[[Weights, Tensor], Tensor]:
     """The loss as a function of the weights of one task and one token `(d + 1,)`."""
 
     def loss(weights: Weights, token: Tensor) -> Tensor:
-        alone = torch.cat([token[:-1], torch.zeros_like(token[-1:])])
-        error: Tensor = functional_call(model, weights, (alone,))[-1] - token[-1]
+        query = torch.cat([token[:-1], torch.zeros_like(token[-1:])])
+        error: Tensor = functional_call(model, weights, (query,))[-1] - token[-1]
         return 0.5 * error.square()
 
     return loss
@@ -60,7 +60,7 @@ def _cosine(
     i: int,
 ) -> Tensor:  # (tasks,)
     operator = dynamics.updates.operator
-    moved, key = operator.direction[..., i, :] @ weight.mT, operator.key[..., i, :]  # Wδ_i, k_i
-    inner = dot(moved, (descended @ key.unsqueeze(-1)).squeeze(-1))
-    scale = norm(descended.flatten(-2)) * norm(moved) * norm(key)
+    image, key = operator.direction[..., i, :] @ weight.mT, operator.key[..., i, :]  # Wδ_i, k_i
+    inner = dot(image, (descended @ key.unsqueeze(-1)).squeeze(-1))
+    scale = norm(descended.flatten(-2)) * norm(image) * norm(key)
     return inner / torch.where(scale == 0, 1, scale)

@@ -1,4 +1,4 @@
-"""Sizes of updates, and how they change from one token to the next."""
+"""Probes of a sequence of updates: norms, determinants, and the change from one update to the next."""
 
 import torch
 from torch import Tensor
@@ -18,18 +18,18 @@ def norm(sequence: Updates) -> Tensor:  # (…, n + 1)
 
 
 def determinant(sequence: Updates) -> Tensor:  # (…, n + 1)
-    """`det P_i` of the operator that multiplies every input projection: 1 where the context does nothing."""
+    """`det P_i` of the operator that multiplies every input projection: 1 where the context has no effect."""
     return sequence.updates.operator.det()
 
 
 def alignment(sequence: Updates) -> Tensor:  # (…, n)
-    """The cosine of `ΔW_i` and `ΔW_{i−1}`, `i = 1 … n`; 0 where one of them vanishes."""
+    """The cosine of `ΔW_i` and `ΔW_{i−1}`, `i = 1 … n`; 0 where one of them is zero."""
     updates = sequence.updates
     return updates[..., 1:].alignment(updates[..., :-1], sequence.weights())
 
 
 def shift_norm(sequence: Updates) -> Tensor:  # (…, n + 1)
-    """`‖Δb'_i‖` of the bias shift; 0 where nothing bypasses the site."""
+    """`‖Δb'_i‖` of the bias shift; 0 for a site without a residual stream."""
     updates = sequence.updates
     if updates.shift is None:
         return torch.zeros_like(updates.operator.key[..., 0])
@@ -37,11 +37,11 @@ def shift_norm(sequence: Updates) -> Tensor:  # (…, n + 1)
 
 
 def distance_to_full(sequence: Updates) -> Tensor:  # (…, n + 1)
-    """`‖ΔW_n − ΔW_i‖_F`, `n` the last: the change that is still to come."""
+    """`‖ΔW_n − ΔW_i‖_F`, `n` the last: the change by all tokens after the first `i`."""
     return sequence.updates.distance(sequence.updates[..., -1:], sequence.weights())
 
 
 def commutator(sequence: Updates) -> Tensor:  # (…, n)
-    """`‖P_i P_{i−1} − P_{i−1} P_i‖_F`, `i = 1 … n`: 0 where the order of the two does not matter."""
+    """`‖P_i P_{i−1} − P_{i−1} P_i‖_F`, `i = 1 … n`: 0 where the two operators commute."""
     updates = sequence.updates
     return updates[..., 1:].operator.commutator(updates[..., :-1].operator).norm().to(updates.operator.key.dtype)

@@ -1,7 +1,8 @@
-"""Runs in TensorBoard, by torch's own writer."""
+"""Runs in TensorBoard, written by torch's own writer."""
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ __all__ = ["TensorBoard", "ctxblocks_observers"]
 
 
 class TensorBoard(Observer):
-    """Event files in the run's folder `tensorboard`: a curve over `n` for every probe of every model.
+    """Event files in the folder `tensorboard` of a run: losses during training, and a curve over `n` for every probe.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
 
     Raises:
         CtxblocksError: the package tensorboard is missing.
@@ -32,11 +33,18 @@ class TensorBoard(Observer):
         self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
 
     def start(self, configuration: Mapping[str, Any]) -> None:
-        """The settings, as text."""
+        """Write the settings, as text."""
         self._writer.add_text("configuration", f"```\n{json.dumps(configuration, indent=2, ensure_ascii=False)}\n```")
 
+    def evaluation(self, model: str, step: int, losses: Mapping[str, float]) -> None:
+        """Write a point for each loss, while the model is in training."""
+        for name, loss in losses.items():
+            if math.isfinite(loss):
+                self._writer.add_scalar(f"training/{model}/{name}", loss, step)
+        self._writer.flush()
+
     def row(self, row: Mapping[str, Any]) -> None:
-        """One point: against `n`, or against the step of training; a reproduction's rows of single tasks are left out."""
+        """Write one point, against `n` or the training step; rows of single tasks of a reproduction are left out."""
         if "quantity" not in row:
             self._writer.add_scalar(_of_comparison(row), row["value"], row.get("n") or 0)
         elif row.get("task") is None:
@@ -44,7 +52,7 @@ class TensorBoard(Observer):
             self._writer.add_scalar(_of_reproduction(row), row["value"], place or 0)
 
     def figure(self, name: str, png: bytes) -> None:
-        """An image."""
+        """Write an image."""
         import matplotlib.image
         import numpy as np
 
@@ -52,20 +60,20 @@ class TensorBoard(Observer):
         self._writer.add_image(name, pixels[..., :3], dataformats="HWC")
 
     def end(self, status: str) -> None:
-        """How it ended, and everything on disk."""
+        """Write the status, and close the files."""
         self._writer.add_text("status", status)
         self._writer.close()
 
 
 def _of_comparison(row: Mapping[str, Any]) -> str:
-    """The curve that a row of a comparison belongs to."""
+    """The curve of a row of a comparison."""
     condition = [] if row.get("condition", "clean") == "clean" else [row["condition"]]
     parts = (row["task"], row["probe"], row["layer"] or "baseline", row["control"], *condition, f"seed {row['seed']}")
     return "/".join(parts) + ("" if row.get("block") is None else f"/block {row['block']}")
 
 
 def _of_reproduction(row: Mapping[str, Any]) -> str:
-    """The curve that a row of a reproduction belongs to."""
+    """The curve of a row of a reproduction."""
     parts = [row["model"], row["quantity"], row["control"]]
     parts += [f"{name} {row[name]:g}" for name in ("block", "lr") if row.get(name) is not None]
     return "/".join(parts)

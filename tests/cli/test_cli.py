@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -18,11 +18,22 @@ from rich.console import Console
 
 import ctxblocks
 from ctxblocks import ContextualLayer, LayerSpec, Traits, hookimpl
-from ctxblocks.cli import COMMANDS, app, layers, main, options
+from ctxblocks.cli import Device, Json, Seed, UnusedDevice, UnusedSeed, layers, main
+from ctxblocks.cli.entry import COMMANDS, app, plugin_commands
+from ctxblocks.registration.commands import GROUP
 from ctxblocks.registration.plugins import installed
 from ctxblocks.registration.registry import Registry
 
-HEAVY = ("torch", "matplotlib", "numpy", "scipy", "sklearn", "pyarrow", "ctxblocks_")
+HEAVY = ("torch", "matplotlib", "numpy", "scipy", "sklearn", "pyarrow", "transformers", "ctxblocks_")
+ANNOUNCING = {
+    "ctxblocks_transformers",
+    "ctxblocks_transformers.commands",
+    "ctxblocks_transformers.commands.announced",
+}
+"""Modules of plugins that the list of commands needs: names and one line each."""
+FROM_PLUGINS = ("trace", "explain", "export")
+UNUSED = {"layers": ("seed", "device"), "report": ("seed", "device")} | dict.fromkeys(FROM_PLUGINS, ("seed",))
+"""Common options that do nothing in a command."""
 
 
 @attrs.frozen(kw_only=True)
@@ -86,17 +97,21 @@ def asked_for_help(arguments: Sequence[str]) -> tuple[str, list[str]]:
 def test_help_names_every_command_and_imports_none() -> None:
     """`ctxblocks --help` loads what it prints and no more."""
     page, modules = asked_for_help([])
-    for name in COMMANDS:
+    for name in (*COMMANDS, *FROM_PLUGINS):
         assert f" {name} " in page
-    assert not [name for name in modules if name.startswith((*HEAVY, "pluggy", "ctxblocks.cli."))]
+    assert {name for name in modules if name.startswith(HEAVY)} == ANNOUNCING
+    assert [name for name in modules if name.startswith("ctxblocks.cli.")] == ["ctxblocks.cli.entry"]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, *FROM_PLUGINS])
 def test_help_of_a_command_loads_neither_torch_nor_plugins(name: str) -> None:
     """A command's module imports them inside its function."""
     page, modules = asked_for_help([name])
     assert "--json" in page
-    assert not [name for name in modules if name.startswith(HEAVY)]
+    commands = {*ANNOUNCING, "ctxblocks_transformers.commands.options", f"ctxblocks_transformers.commands.{name}"}
+    assert {each for each in modules if each.startswith(HEAVY)} <= (commands if name in FROM_PLUGINS else set())
+    for option in ("seed", "device"):
+        assert (f"--{option} " in page) == (option not in UNUSED.get(name, ()))
 
 
 def test_help_answers_in_under_400_ms() -> None:
@@ -120,12 +135,109 @@ def test_version() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, f"{ctxblocks.__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, *FROM_PLUGINS])
 def test_every_command_has_the_common_options(name: str) -> None:
     """Each command is a function of annotated parameters, `--json`, `--seed` and `--device` among them."""
-    assert importlib.util.find_spec(f"ctxblocks.cli.{name}"), f"the module of the command {name} is missing"
-    parameters = inspect.signature(app[name].default_command).parameters.values()  # type: ignore[arg-type]
-    assert {options.Json, options.Seed, options.Device} <= {parameter.annotation for parameter in parameters}
+    assert set(plugin_commands()) == set(FROM_PLUGINS)
+    package = "ctxblocks.cli" if name in COMMANDS else "ctxblocks_transformers.commands"
+    assert importlib.util.find_spec(f"{package}.{name}"), f"the module of the command {name} is missing"
+    parameters = inspect.signature(app[name].default_command).parameters  # type: ignore[arg-type]
+    unused = UNUSED.get(name, ())
+    assert parameters["as_json"].annotation == Json
+    assert parameters["seed"].annotation == (UnusedSeed if "seed" in unused else Seed)
+    assert parameters["device"].annotation == (UnusedDevice if "device" in unused else Device)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put a distribution on the path: entry points of the group of commands (name to module), and modules (name to source)."""
+
+    def install(name: str, entries: str, **modules: str) -> None:
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{GROUP}]\n{entries}\n")
+        for module, source in modules.items():
+            (tmp_path / f"{module}.py").write_text(source)
+
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return install
+
+
+ANNOUNCED = """
+from ctxblocks import CommandSpec, hookimpl
+
+@hookimpl
+def ctxblocks_commands():
+    return [CommandSpec(name="NAME", summary="Greet.", function="FUNCTION")]
+"""
+GREETING = "def greet(name: str, *, seed: int = 0) -> int:\n    print('hello', name, seed)\n    return 3\n"
+
+
+def announced(name: str, function: str = "t_greet:greet") -> str:
+    return ANNOUNCED.replace("NAME", name).replace("FUNCTION", function)
+
+
+def test_a_plugin_adds_a_command(install: Callable[..., None]) -> None:
+    """It is listed, called with its arguments, and its return value is the exit code; blocked, it is unknown."""
+    install("greeting", "polite = t_polite", t_polite=announced("greet"), t_greet=GREETING)
+    assert " greet " in shell(["--help"]).stdout
+    run = shell(["greet", "you", "--seed", "4"])
+    assert (run.returncode, run.stdout, run.stderr) == (3, "hello you 4\n", "")
+    for block in ("polite", "greeting:polite"):
+        blocked = shell(["greet", "you"], CTXBLOCKS_BLOCK=block)
+        assert blocked.returncode == 2
+        assert blocked.stderr.startswith("error: ctxblocks: got 'greet', needs one of the commands layers, verify,")
+        assert shell(["layers"], CTXBLOCKS_BLOCK=block).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("raise RuntimeError('no\\nluck')", "commands of the plugin 'broken:bad' are left out: RuntimeError: no luck"),
+        ("raise SystemExit(1)", "commands of the plugin 'broken:bad' are left out: SystemExit: 1"),
+        (
+            announced("greet", "t_greet"),
+            "are left out: ArgumentError: CommandSpec 'greet': got the function 't_greet', needs",
+        ),
+        (announced("A b"), "are left out: ArgumentError: CommandSpec: got the name 'A b', needs lower case"),
+        (announced("layers"), "command 'layers' is provided by ctxblocks and 'broken:bad'; leave one out with"),
+        (announced("trace"), "command 'trace' is provided by 'broken:bad' and 'ctxblocks:transformers'; leave one out"),
+    ],
+)
+def test_a_plugin_with_a_faulty_command_breaks_no_other(
+    source: str, problem: str, install: Callable[..., None]
+) -> None:
+    """One line on stderr where commands are listed, and none elsewhere."""
+    install("broken", "bad = t_bad", t_bad=source)
+    page = shell(["--help"])
+    assert page.returncode == 0
+    assert " explain " in page.stdout
+    assert page.stderr.count("\n") == 1
+    assert page.stderr.startswith("warning: ")
+    assert problem in page.stderr
+    run = shell(["layers", "--json"])
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_a_command_whose_module_cannot_be_imported(install: Callable[..., None]) -> None:
+    """One line, for that command alone."""
+    install("absent", "a = t_announced", t_announced=announced("greet", "t_absent:greet"))
+    run = shell(["greet", "you"])
+    assert run.returncode == 2
+    assert run.stderr.startswith(
+        "error: command 'greet': t_absent:greet cannot be imported (ModuleNotFoundError: No mod"
+    )
+    assert run.stderr.count("\n") == 1
+
+
+def test_commands_have_a_group_of_their_own(install: Callable[..., None], tmp_path: Path) -> None:
+    """A plugin of the other group that provides commands fails, with the way out."""
+    install("mixed", "a = t_announced", t_announced=announced("greet"), t_greet=GREETING)
+    entries = tmp_path / "mixed-1.0.dist-info" / "entry_points.txt"
+    entries.write_text(entries.read_text().replace(GROUP, "ctxblocks"))
+    failures = json.loads(shell(["layers", "--json"]).stdout)["failures"]
+    assert "announce that in the group 'ctxblocks.commands'" in failures["mixed:a"]
 
 
 def test_layers_prints_one_line_per_layer_into_a_pipe(shared: Registry, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,12 +293,12 @@ def test_layers_as_json(shared: Registry, capsys: pytest.CaptureFixture[str]) ->
     [
         (
             "layer",
-            "ctxblocks: got 'layer', needs one of the commands layers, verify, reproduce, bench, compare, report, trace, "
-            "explain, export; did you mean 'layers'?",
+            "ctxblocks: got 'layer', needs one of the commands layers, verify, reproduce, bench, compare, report, explain, "
+            "export, trace; did you mean 'layers'?",
         ),
         (
             "--bogus",
-            "ctxblocks: got '--bogus', needs one of the commands layers, verify, reproduce, bench, compare, report, trace,",
+            "ctxblocks: got '--bogus', needs one of the commands layers, verify, reproduce, bench, compare, report, explain,",
         ),
         ("layers --bogus", "Unknown option: --bogus. See ctxblocks layers --help."),
         ("layers --device tpu", 'Invalid value "tpu" for --device. Choose from: "auto", "cpu", "cuda".'),
@@ -215,7 +327,7 @@ def test_an_error_of_ctxblocks_is_one_line() -> None:
 @pytest.mark.parametrize(("redirection", "code"), [("> /dev/full", 2), (">&-", 2), ("| true", 1)])
 @pytest.mark.parametrize("arguments", ["layers --json", "layers", "--help"])
 def test_output_that_cannot_be_written(arguments: str, redirection: str, code: int, tmp_path: Path) -> None:
-    """A full disk and a closed stdout are told in one line; a reader that has left, as `head` does, is nobody to tell."""
+    """A full disk and a closed stdout are reported in one line; a pipe that its reader has closed, as `head` does, is not."""
     script = tmp_path / "run.py"
     script.write_text("import sys, time; time.sleep(0.2); from ctxblocks.cli import main; sys.exit(main())\n")
     command = f"{sys.executable} {script} {arguments} {redirection}; exit ${{PIPESTATUS[0]}}"

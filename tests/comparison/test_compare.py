@@ -1,4 +1,4 @@
-"""`compare`: matched sizes, the same prompts for all, controls and baselines, and folders that go on."""
+"""`compare`: matched sizes, the same prompts for all, controls and baselines, and what it refuses."""
 
 import functools
 import itertools
@@ -79,7 +79,7 @@ def test_a_cell_holds_every_probe_of_both_twins() -> None:
             assert places == [(block, n) for block in range(2) for n in range(5)]
     untrained = build(config, "gru", 0)
     spec = registry().task("linear")
-    from ctxblocks.experiments.tasks import derive_seed
+    from ctxblocks.runs.seeds import derive_seed
 
     prompts = spec.sample(spec.config(inputs=2, examples=4), 12, derive_seed(0, "linear", 0, "new tasks")).to(
         "cpu", torch.float32
@@ -107,10 +107,10 @@ def test_a_cell_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
     config = small()
     real = run_cell
 
-    def failing(config: CompareConfig, cell: Cell) -> Any:
+    def failing(config: CompareConfig, cell: Cell, report: Any) -> Any:
         if cell.layer == "gru":
             raise RuntimeError("no\nluck")
-        return real(config, cell)
+        return real(config, cell, report)
 
     monkeypatch.setattr("ctxblocks.comparison.run.run_cell", failing)
     found = undrawn(config, tmp_path, 1)

@@ -1,4 +1,4 @@
-"""Folders of comparisons: gone on with whatever cut them short, and refused where they hold something else."""
+"""Folders of comparisons: resumed after any interruption, and refused where they hold something else."""
 
 import json
 import os
@@ -41,8 +41,8 @@ def test_one_table_whatever_the_workers_and_the_interruptions(tmp_path: Path) ->
     assert same(pq.read_table(tmp_path / "one" / "metrics.parquet"), tables[0])
 
 
-def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
-    """Killed when the first cell has landed, and called again: the table of an undisturbed one."""
+def test_a_killed_comparison_is_resumed(tmp_path: Path) -> None:
+    """Killed when the first cell is complete, and called again: the table of an undisturbed one."""
     script = (
         "import sys; from pathlib import Path; from ctxblocks.comparison import compare, compare_config\n"
         f"config = compare_config('quick', ('gru', 'self-attention'), ('linear',), seeds=3, **{SMALL!r})\n"
@@ -55,17 +55,20 @@ def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    landed = len(list(cells.glob("*.parquet")))
+    complete = len(list(cells.glob("*.parquet")))
     config = small(seeds=3)
-    assert landed < len(config.cells())
+    assert complete < len(config.cells())
     assert json.loads((tmp_path / "killed" / "run.json").read_text())["status"] == "running"
     assert same(undrawn(config, tmp_path / "killed", 1).table, undrawn(config, tmp_path / "whole", 1).table)
 
 
-def test_folders_that_cannot_be_gone_on_with(tmp_path: Path) -> None:
+def test_folders_that_cannot_be_resumed(tmp_path: Path) -> None:
     """Another comparison's, another version's, something else's, a damaged cell: the file is named."""
     undrawn(small(steps=2), tmp_path, 1)
-    with pytest.raises(ArgumentError, match=r"run\.json: holds a comparison with another steps, 2 for 3"):
+    with pytest.raises(
+        ArgumentError,
+        match=r"out: got .*which holds a comparison of another configuration \(it differs in steps: 2 there, 3 here\).*--out",
+    ):
         undrawn(small(steps=3), tmp_path, 1)
     cell = tmp_path / "cells" / "gru--linear--0.parquet"
     content = cell.read_bytes()
@@ -78,8 +81,8 @@ def test_folders_that_cannot_be_gone_on_with(tmp_path: Path) -> None:
     run = tmp_path / "run.json"
     found = json.loads(run.read_text())
     run.write_text(json.dumps({**found, "format": 99}))
-    with pytest.raises(ArgumentError, match=r"run\.json: is of format 99, needs 2"):
+    with pytest.raises(ArgumentError, match=r"run\.json: is a comparison of format 99, needs a comparison of format 2"):
         undrawn(small(steps=2), tmp_path, 1)
     run.write_text("{")
-    with pytest.raises(ArgumentError, match=r"run\.json: is no comparison's"):
+    with pytest.raises(ArgumentError, match=r"run\.json: is not that of a whole comparison"):
         undrawn(small(steps=2), tmp_path, 1)

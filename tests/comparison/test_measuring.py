@@ -1,8 +1,8 @@
-"""What is measured beside the probes of a block: conditions, gradient descent through a stack, state sizes."""
+"""What is measured in addition to the probes of a block: conditions, gradient descent through a stack, state sizes."""
 
 import pytest
 import torch
-from ctxblocks.comparison.descent import LEARNING_RATE, gradient_alignment
+from ctxblocks_probes.descent import LEARNING_RATE, gradient_alignment
 from torch import Tensor
 
 from ctxblocks import dynamics, finetune, registry

@@ -1,4 +1,4 @@
-"""Observers are told of a comparison while it goes on, and TensorBoard's holds its numbers."""
+"""Observers are notified of the events of runs, and TensorBoard's files hold their numbers."""
 
 import functools
 import io
@@ -26,7 +26,7 @@ undrawn = functools.partial(compare, drawn=False)
 
 
 class Listening(Observer):
-    """Writes down what it is told."""
+    """Writes down its notifications."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
@@ -57,7 +57,7 @@ def listening(monkeypatch: pytest.MonkeyPatch) -> Listening:
     return heard
 
 
-def test_an_observer_is_told_every_row_once(listening: Listening, tmp_path: Path) -> None:
+def test_an_observer_is_notified_of_every_row_once(listening: Listening, tmp_path: Path) -> None:
     """Beginning, the table's rows as they land, the end; of a folder that has all, no row."""
     config = compare_config("quick", ("gru",), ("linear",), **SMALL)
     table = undrawn(config, tmp_path, 1, observers=["mine"]).table
@@ -71,7 +71,7 @@ def test_an_observer_is_told_every_row_once(listening: Listening, tmp_path: Path
     assert [kind for kind, _ in listening.told] == ["start", "end"]
 
 
-def test_an_observer_is_told_every_figure(listening: Listening, tmp_path: Path) -> None:
+def test_an_observer_is_notified_of_every_figure(listening: Listening, tmp_path: Path) -> None:
     """By the name of its files, as a PNG."""
     config = compare_config("quick", ("gru",), ("linear",), ("norm",), **SMALL)
     compare(config, tmp_path, 1, observers=["mine"])
@@ -81,7 +81,7 @@ def test_an_observer_is_told_every_figure(listening: Listening, tmp_path: Path) 
     assert set(told.values()) == {b"\x89PNG\r\n\x1a\n"}
 
 
-def test_an_observer_is_told_of_a_failure(
+def test_an_observer_is_notified_of_a_failure(
     listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever breaks off."""
@@ -136,7 +136,8 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_plain_observer_does_nothing() -> None:
     """Every method may be left out."""
     plain = Observer()
-    assert [plain.start({}), plain.row({}), plain.figure("a", b""), plain.end("over")] == [None] * 4
+    calls = [plain.start({}), plain.step("a", 1, 2), plain.evaluation("a", 1, {}), plain.row({})]
+    assert [*calls, plain.figure("a", b""), plain.end("over")] == [None] * 6
 
 
 def test_a_reproduction_is_watched_too(listening: Listening, tmp_path: Path) -> None:
@@ -153,3 +154,5 @@ def test_a_reproduction_is_watched_too(listening: Listening, tmp_path: Path) -> 
     got = [(point.step, point.value) for point in events.Scalars("block/training loss/trained")]
     assert [step for step, _ in got] == [step for step, _ in wanted]
     np.testing.assert_allclose([value for _, value in got], [value for _, value in wanted], rtol=1e-6)
+    live = events.Scalars("training/block/training loss")  # that of no step is left out
+    assert [(point.step, point.value) for point in live] == [(step, value) for step, value in got if step]

@@ -1,4 +1,4 @@
-"""Every example runs as a stranger would run it."""
+"""Every example runs as a script."""
 
 import subprocess
 import sys
@@ -12,12 +12,12 @@ QUICK = {
     "train_tiny_lm": ["--steps", "5"],
     "trace_tiny_lm": ["--steps", "5", "--prompts", "2"],
 }
-"""Arguments of examples that would take minutes."""
+"""Arguments that shorten examples which would take minutes."""
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path: Path, tmp_path: Path) -> None:
-    """The script ends well from any folder, prints something and warns of nothing."""
+    """The script succeeds from any working directory, prints something and gives no warning."""
     run = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", path, *QUICK.get(path.stem, [])],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""docs/plugins.md: its code runs, and it names every hook and every claim."""
+"""docs/plugins.md: its code runs, and it names every hook and every trait."""
 
 import ast
 import re
@@ -39,14 +39,14 @@ def test_the_page_s_code_runs(
     assert not ctxblocks.registry().layers
 
 
-def test_the_page_lists_every_claim() -> None:
+def test_the_page_lists_every_trait() -> None:
     """docs/plugins.md has a row for each trait."""
     rows = re.findall(r"^\| `(\w+)=", PAGE.read_text("utf-8"), re.MULTILINE)
     assert rows == [field.name for field in attrs.fields(Traits)]
 
 
 def test_the_page_documents_every_hook() -> None:
-    """docs/plugins.md gives each hook of the specification with its exact signature."""
+    """docs/plugins.md documents each hook of the specification with its exact signature."""
     tree = ast.parse(Path(hooks_module.__file__).read_text("utf-8"))
     hooks = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     assert [node.name for node in hooks] == [
@@ -55,6 +55,8 @@ def test_the_page_documents_every_hook() -> None:
         "ctxblocks_probes",
         "ctxblocks_tasks",
         "ctxblocks_observers",
+        "ctxblocks_sections",
+        "ctxblocks_commands",
     ]
     for node in hooks:
         assert ast.get_docstring(node)

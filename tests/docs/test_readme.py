@@ -1,4 +1,4 @@
-"""README.md: its code runs, its links lead somewhere, and its two commands are the two there are."""
+"""README.md: its code runs, its links are valid, and its two set-up commands are complete."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ TEXT = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every Python block runs, in order, on a registry of its own that ends with the layer of the last block."""
+    """Every Python block runs, in order, with a separate registry, to which the last block adds a layer."""
     shared = Registry()
     monkeypatch.setattr("ctxblocks.registration.registry._shared", shared)
     shared.register(__import__("ctxblocks_attention"), name="attention")
@@ -29,14 +29,14 @@ def test_the_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("page", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    """Every relative link of the README and the docs names a file that exists."""
+def test_links_are_valid(page: Path) -> None:
+    """Every relative link of the README and the docs is a path that exists."""
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text("utf-8"))
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 def test_there_are_two_set_up_commands() -> None:
-    """Exactly two shell lines, each complete with only Python and pip."""
+    """There are exactly two shell commands, and each needs only Python and pip."""
     lines = re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     assert len(lines) == 2
     for line in lines:

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from numpy.typing import NDArray
 
 from ctxblocks.base.errors import ArgumentError
-from ctxblocks.experiments.claims import Claim, best_rate, check_claims
+from ctxblocks.experiments.claims import Claim, best_rate, check_claims, decay
 from ctxblocks.experiments.metrics import Metrics, Tag, tidy
 from ctxblocks.experiments.presets import MODELS_OF, preset
-from ctxblocks.runs.statistics import decay, mean_over_tasks
 
 TASKS, N, STEPS = 8, 40, (0, 10, 20)
 Array = NDArray[np.float64]
@@ -68,7 +68,7 @@ class Numbers:
         ]
 
     def finetuning(self) -> list[pa.Table]:
-        """Losses that fall evenly, with the same noise on both ends, and a slow rate beside the good one."""
+        """Losses that fall evenly, with the same noise on both ends, and a slow rate next to the good one."""
         axes, base = {"task": range(TASKS), "n": range(N + 1)}, np.linspace(2.0, 9.0, TASKS)[:, None]
         noise = 0.1 * (-1.0) ** np.arange(TASKS)[:, None]
         fall = np.linspace(0.0, 1.0, N + 1) * (1.0 + noise)
@@ -157,12 +157,16 @@ def test_a_table_gives_back_its_arrays() -> None:
         tidy(tag(2, "block", "loss"), values, {"task": (4, 7)})
 
 
-def test_means_and_decays() -> None:
-    """The standard error is the sample's, and a decay compares the first ten tokens with the last ten."""
-    values = np.array([[1.0, 4.0], [3.0, 4.0]])
-    mean = mean_over_tasks(values)
-    assert mean.value.tolist() == [2.0, 4.0]
-    assert mean.error.tolist() == [1.0, 0.0]
-    assert mean_over_tasks(values[:1]).error.tolist() == [np.inf, np.inf]
+def test_claims_on_one_task_are_not_measured() -> None:
+    """A mean over one task has no standard error, so what depends on it has no verdict."""
+    table = Numbers().metrics(4).table
+    one = Metrics(table.filter(pc.or_kleene(pc.is_null(table["task"]), pc.equal(table["task"], 0))))
+    claims = check_claims(preset("quick", [4], device="cpu"), one)
+    assert [claim.verdict for claim in claims] == ["not measured"] * 3 + ["holds"]
+    assert all("±" not in claim.measured for claim in claims)
+
+
+def test_a_decay_compares_both_ends() -> None:
+    """The first ten tokens with the last ten; of a short prompt its halves."""
     assert decay(np.concatenate([np.full(10, 6.0), np.full(5, 99.0), np.full(10, 2.0)])[None]) == 3.0
     assert decay(np.array([[8.0, 2.0]])) == 4.0

@@ -19,7 +19,8 @@ def test_another_configurations_run_is_refused(finished: Finished, configuration
     folder, _ = finished
     before = (folder / "run.json").read_bytes()
     with pytest.raises(
-        ArgumentError, match=r"holds a run of another configuration \(it differs in seed, tasks\).*--out"
+        ArgumentError,
+        match=r"holds a reproduction .*\(it differs in seed: 0 there, 1 here, tasks: 8 there, 9 here\).*--out",
     ):
         reproduce(attrs.evolve(configuration, seed=1, tasks=9), folder)
     assert (folder / "run.json").read_bytes() == before
@@ -30,7 +31,7 @@ def test_a_foreign_run_json_is_refused(content: str, configuration: Configuratio
     """What cannot be read as a reproduction's is left as it is."""
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(
-        ArgumentError, match=r"run\.json: is not that of a reproduction .*give another folder with --out"
+        ArgumentError, match=r"run\.json: is not that of a whole reproduction .*give another folder with --out"
     ):
         reproduce(configuration, tmp_path)
     assert (tmp_path / "run.json").read_text() == content
@@ -72,7 +73,7 @@ def test_an_error_in_a_worker_arrives(tmp_path: Path) -> None:
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where writing fails the old file stays, and nothing beside it."""
+    """If writing fails the old file stays, and no other."""
     path = tmp_path / "file"
     write_bytes(path, b"old")
 

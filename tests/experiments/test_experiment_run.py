@@ -21,8 +21,8 @@ from small_experiments import small_configuration
 
 from ctxblocks.experiments import Configuration, Metrics, Record, reproduce
 from ctxblocks.experiments.metrics import SCHEMA
+from ctxblocks.experiments.run import train_and_measure
 from ctxblocks.report import read_sections
-from ctxblocks.runs.jobs import run_jobs
 
 Finished = tuple[Path, Record]
 LABELS = {
@@ -52,7 +52,7 @@ if __name__ == "__main__":
 
 
 def test_a_run_leaves_these_files_and_no_others(finished: Finished, configuration: Configuration) -> None:
-    """Nothing written aside stays behind."""
+    """No temporary file is left."""
     folder, _ = finished
     expected = {"run.json", "metrics.parquet", "report.html"}
     expected |= {f"checkpoints/{model.name}.safetensors" for model in configuration.models}
@@ -130,7 +130,7 @@ def test_captions_name_settings_seed_and_verdicts(finished: Finished) -> None:
     assert "rnn has barely learned: validation loss" in record.figures[-1].caption
 
 
-def test_the_report_needs_nothing_beside_itself(finished: Finished) -> None:
+def test_the_report_is_self_contained(finished: Finished) -> None:
     """No address is loaded, no two elements share a name, and claims, captions and figures are there."""
     folder, record = finished
     page = (folder / "report.html").read_text()
@@ -158,8 +158,8 @@ def test_a_complete_run_written_again_is_the_same_bytes(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_numbers(tmp_path: Path) -> None:
-    """Killed after its first checkpoint; it goes on with two workers, which find what one finds."""
+def test_a_killed_run_is_resumed_and_ends_in_the_same_numbers(tmp_path: Path) -> None:
+    """Killed after its first checkpoint; two workers resume it, with the numbers of one."""
     script, folder, whole = tmp_path / "script.py", tmp_path / "run", tmp_path / "whole"
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), str(folder), str(Path(__file__).parent)]
@@ -177,7 +177,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_numbers(tmp_path: Path) -> No
     reproduce(small_configuration(3, 6, steps=120), folder, workers=2)
     assert json.loads((folder / "run.json").read_text())["status"] == "complete"
     whole.mkdir()
-    expected = run_jobs(small_configuration(3, 6, steps=120), whole, 1, lambda name, step, steps: None)
+    expected = train_and_measure(small_configuration(3, 6, steps=120), whole, 1, lambda event: None)
     found = pq.read_table(folder / "metrics.parquet")
     assert found.drop_columns("value").equals(expected.drop_columns("value"))
     assert np.array_equal(found["value"].to_numpy(), expected["value"].to_numpy(), equal_nan=True)

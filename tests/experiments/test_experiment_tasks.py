@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
 from ctxblocks.experiments.baselines import least_squares_losses, zero_losses
-from ctxblocks.experiments.tasks import derive_seed, linear_prompts
+from ctxblocks.experiments.tasks import linear_prompts
+from ctxblocks.runs.seeds import derive_seed
 
 
 def test_tasks_have_the_moments_of_their_distribution() -> None:

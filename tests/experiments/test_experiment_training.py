@@ -1,6 +1,5 @@
-"""Training: it learns, it resumes exactly, and it is told apart from a model that is not its own."""
+"""Training: it learns, it resumes exactly, and it is distinguished from another model."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,8 @@ from ctxblocks.experiments import Configuration
 from ctxblocks.experiments.checkpoints import Training
 from ctxblocks.experiments.models import build, predict, predict_updated
 from ctxblocks.experiments.training import new_prompts, train
+from ctxblocks.registration.observers import Evaluation, Step
+from ctxblocks.runs.jobs import Report
 
 MODELS = ("block", "rnn", "post-norm-stack", "pre-norm-stack")
 
@@ -20,18 +21,18 @@ class CutError(Exception):
     """Stands for whatever ends a training early."""
 
 
-def cut_after(steps: int) -> Callable[[int], None]:
-    """Report steps until so many are taken."""
+def cut_after(steps: int) -> Report:
+    """A report that ends the training after some steps."""
 
-    def report(step: int) -> None:
-        if step == steps:
+    def report(event: object) -> None:
+        if isinstance(event, Step) and event.step == steps:
             raise CutError
 
     return report
 
 
-def ignore(step: int) -> None:
-    """Report to nobody."""
+def ignore(event: object) -> None:
+    """A report to nobody."""
 
 
 def state(training: Training) -> dict[str, torch.Tensor]:
@@ -63,9 +64,10 @@ def test_a_training_that_was_cut_short_resumes_exactly(name: str, tmp_path: Path
     whole = state(train(config, model, tmp_path / "whole.safetensors", ignore))
     with pytest.raises(CutError):
         train(config, model, tmp_path / "cut.safetensors", cut_after(17))
-    steps: list[int] = []
-    resumed = state(train(config, model, tmp_path / "cut.safetensors", steps.append))
-    assert steps == list(range(11, 31))
+    events: list[object] = []
+    resumed = state(train(config, model, tmp_path / "cut.safetensors", events.append))
+    assert [event for event in events if isinstance(event, Step)] == [Step(name, step, 30) for step in range(11, 31)]
+    assert [event.step for event in events if isinstance(event, Evaluation)] == [20, 30]
     assert same(whole, resumed)
 
 

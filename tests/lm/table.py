@@ -41,7 +41,7 @@ EVERY = sorted([*TYPES, *GUESSED])
 IN_SINGLE = re.compile(r"F\.linear\(\w+(, self\.\w+)?\.(float\(|type\(torch\.float32)|residual_in_fp32")
 """A pattern in the code of models that multiply matrices, or add up their layers, in float32 in any dtype."""
 BOUNDS = {torch.float64: 1e-10, torch.float32: 32 * torch.finfo(torch.float32).eps}
-"""Largest error, relative to the largest output: in float32 that of a few roundings, since each layer makes up for those before it."""
+"""Largest relative error: in float32 that of a few roundings, since each layer makes up for those before it."""
 SITES = ("network", "out-proj")
 HEADER = ("model type", "wiring", "known", "effect", *(f"{site}, {kind}" for site in SITES for kind in ("f64", "f32")))
 

@@ -67,21 +67,23 @@ def test_unknown_probes_and_wrong_names() -> None:
 
 @pytest.mark.parametrize("block", [PlainBlock, ResidualBlock])
 def test_bundled_probes_measure_a_prompt_s_dynamics(block: Any) -> None:
-    """One number for each prefix; the marginal change is the dynamics' own from the first token on."""
+    """One number for each prefix, or for each step to the next; `marginal-change` is `Dynamics.marginal_norms`."""
     torch.manual_seed(0)
     layer = ctxblocks.create("self-attention", width=4, heads=1)
     found = dynamics(block(layer, MLP(4, 8)).double(), torch.randn(2, 4).double(), torch.randn(2, 5, 4).double())
     values = {name: one.measure(found).detach() for name, one in registry().probes.items() if one.needs == "updates"}
-    assert {name: tuple(value.shape) for name, value in values.items()} == dict.fromkeys(values, (2, 6))
+    steps = dict.fromkeys(("alignment", "commutator", "marginal-change"), (2, 5))
+    assert {name: tuple(value.shape) for name, value in values.items()} == dict.fromkeys(values, (2, 6)) | steps
     assert {"alignment", "determinant", "marginal-change", "norm", "shift-norm"} <= set(values)
-    torch.testing.assert_close(values["marginal-change"][..., 1:], found.marginal_norms())
+    torch.testing.assert_close(values["marginal-change"], found.marginal_norms())
     # Without a token two ways of computing the same read are apart by its round-off, u‖z‖, which the key divides by ‖z‖.
     size = max(float(each.detach().norm(dim=-1).max()) for each in (found.base.z, found.weights()[0].flatten()))
     nothing = 32 * 2.0**-53 * size
     assert float((values["determinant"][..., 0] - 1).abs().max()) <= nothing
-    for name in ("norm", "marginal-change", "shift-norm"):
+    for name in ("norm", "shift-norm"):
         assert float(values[name][..., 0].abs().max()) <= nothing
         assert float(values[name][..., 1:].abs().max()) > 1e6 * nothing or isinstance(found.block, PlainBlock)
+    assert float(values["marginal-change"].max()) > 1e6 * nothing
     assert (float(values["shift-norm"].max()) > 0) == (block is ResidualBlock)
 
 

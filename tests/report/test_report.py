@@ -48,8 +48,8 @@ def test_the_table_is_the_summary_s(folder: Path) -> None:
     assert section.versions == json.loads((folder / "run.json").read_text())["origin"]["versions"]
 
 
-def test_every_curve_stands_beside_its_controls(folder: Path) -> None:
-    """Errors beside the untrained twin and the best baseline, everything else beside the untrained twin."""
+def test_every_curve_is_shown_with_its_controls(folder: Path) -> None:
+    """Errors with the untrained twin and the best baseline, everything else with the untrained twin."""
     (section,) = read_sections([folder])
     assert {figure.name for figure in section.figures} == {
         f"{kind}--{task}"
@@ -87,7 +87,7 @@ def test_curves_are_the_means_over_seeds(folder: Path) -> None:
 
 
 def test_exact_baselines_are_drawn_below_everything_else(folder: Path) -> None:
-    """At a tenth of the least other value; every other point is the table's."""
+    """At a tenth of the smallest other value; every other point is that of the table."""
     (section,) = read_sections([folder])
     figure = next(figure for figure in section.figures if figure.name == "error--linear")
     rows = pq.read_table(folder / "metrics.parquet").to_pylist()
@@ -101,8 +101,8 @@ def test_exact_baselines_are_drawn_below_everything_else(folder: Path) -> None:
         assert ridge[-1] == pytest.approx(np.mean(ends))
 
 
-def test_a_run_is_told_without_its_plugins(copy: Path) -> None:
-    """Of a probe that nobody provides any more, by what it said of itself when it was measured."""
+def test_a_run_is_shown_without_its_plugins(copy: Path) -> None:
+    """A probe that no plugin provides any more is described as it was when it was measured."""
     text = (copy / "run.json").read_text().replace('"norm"', '"gone"').replace("‖ΔW_i‖, Frobenius and", "its size,")
     (copy / "run.json").write_text(text)
     for cell in (copy / "cells").iterdir():
@@ -179,9 +179,21 @@ def test_several_runs_on_one_page(folder: Path, finished: tuple[Path, object], t
     [
         ("run.json", None, "holds no run.json, needs a folder that reproduce or compare wrote"),
         ("run.json", "{", "run.json: is no run of this version (JSONDecodeError"),
-        ("run.json", '{"kind": "song"}', "run.json: is no run of this version (KeyError: 'song')"),
-        ("run.json", '{"kind": "comparison", "format": 1, "configuration": {}}', "run.json: is of format 1, needs 2"),
-        ("run.json", '{"kind": "comparison", "format": 2, "configuration": {}}', "run.json: is no whole comparison's"),
+        (
+            "run.json",
+            '{"kind": "song"}',
+            "run.json: is no run of this version (ArgumentError: section: got 'song', needs one of comparison, reproduction",
+        ),
+        (
+            "run.json",
+            '{"kind": "comparison", "format": 1, "configuration": {}}',
+            "run.json: is a comparison of format 1, needs a comparison of format 2",
+        ),
+        (
+            "run.json",
+            '{"kind": "comparison", "format": 2, "configuration": {}}',
+            "run.json: is not that of a whole comparison (KeyError)",
+        ),
         ("run.json", '{"kind": "reproduction", "format": 9}', "run.json: is a reproduction of format 9, needs"),
         ("cells/gru--linear--0.parquet", "PAR1", "gru--linear--0.parquet: cannot be read"),
     ],

@@ -1,4 +1,4 @@
-"""The pictures of a page: curves that can be told apart, colours that follow the page's, and the numbers behind them."""
+"""The pictures of a page: curves that can be distinguished, colours that follow the page's, and the numbers behind them."""
 
 import itertools
 import re
@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ctxblocks.report.content import Measured
 from ctxblocks.report.page import keys, numbers
 from ctxblocks.report.svg import colours, on_dark, panel_svg
 from ctxblocks.runs.figure import SCALE, Curve, Figure, Panel
+from ctxblocks.runs.statistics import Mean
 
 
 def panel(**options: object) -> Panel:
@@ -59,5 +59,5 @@ def test_switches_and_numbers_of_a_figure() -> None:
     ]
     table = numbers(panel())
     assert table.heads == ("n", "a & b", "c")
-    assert table.rows[1][:2] == (1, Measured(2.0, 0.1))
+    assert table.rows[1][:2] == (1, Mean(2.0, 0.1))
     assert [str(row[2]) for row in table.rows] == ["1", "–", "2"]

@@ -1,4 +1,4 @@
-"""A small honest layer and every kind of block, for tests of the core that need no plugin."""
+"""A small correct layer and every kind of block, for tests of the core that need no plugin."""
 
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ BLOCKS = ("plain", "skip", "pre-norm", "post-norm", "sandwich", "parallel")
 
 
 class Pool(ProjectedLayer):
-    """`W_o tanh(W_v t)` averaged over context and query, the query counted twice."""
+    """`W_o` times the mean of `tanh(W_v t)` over all tokens `t`, in which the query counts twice."""
 
     def __init__(self, width: int = WIDTH) -> None:
         super().__init__(width)
@@ -43,20 +43,20 @@ def network(kind: str, width: int = WIDTH) -> Network:
 
 
 def block(kind: str, net: str = "mlp", seed: int = 0) -> ContextualBlock:
-    """A block of the kind in float64, every parameter drawn anew."""
-    layer, follow = Pool(), network(net)
+    """A block of that kind in float64 with random parameters."""
+    layer, following = Pool(), network(net)
     made: ContextualBlock
     if kind == "plain":
-        made = PlainBlock(layer, follow)
+        made = PlainBlock(layer, following)
     elif kind == "parallel":
-        made = ParallelBlock(layer, follow)
+        made = ParallelBlock(layer, following)
     else:
-        made = ResidualBlock(layer, follow, norm={"skip": "none"}.get(kind, kind.removesuffix("-norm")))  # type: ignore[arg-type]
+        made = ResidualBlock(layer, following, norm={"skip": "none"}.get(kind, kind.removesuffix("-norm")))  # type: ignore[arg-type]
     return drawn(made.double(), seed)
 
 
 def drawn(module: M, seed: int = 0) -> M:
-    """The module with standard normal parameters, halved."""
+    """The module after drawing its parameters from a normal distribution with standard deviation ½."""
     gen = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():

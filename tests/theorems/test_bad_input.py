@@ -1,4 +1,4 @@
-"""Bad input: every error is typed and names the argument, what it got, what it needs and what to do."""
+"""Bad input: every error is typed and says which argument it is about, what it got, what it needs and what to do."""
 
 from collections.abc import Callable
 
@@ -95,16 +95,16 @@ CASES: list[tuple[str, type[CtxblocksError], str, Callable[[], object]]] = [
     ("gated activation", ArgumentError, r"activation: got 'swish'", lambda: GatedMLP(4, 5, activation="swish")),
     ("experts", ArgumentError, r"active: got 3 of 2", lambda: MixtureOfExperts(4, 5, experts=2, active=3)),
     ("norm", ArgumentError, r"norm: got 'mid', needs", lambda: ResidualBlock(Pool(), MLP(4, 5), norm="mid")),
-    ("own skip", ArgumentError, r"layer: got .* skip of its own", lambda: ResidualBlock(skipping(), MLP(4, 5))),
+    ("own skip", ArgumentError, r"layer: got .* its own skip connection", lambda: ResidualBlock(skipping(), MLP(4, 5))),
     ("own skip too", ArgumentError, r"use PlainBlock", lambda: ParallelBlock(skipping(), MLP(4, 5))),
     ("merged", ShapeError, r"merged: .*batch shape \(2,\)", lambda: transfer(PLAIN, QUERY, CONTEXT).merged(PLAIN)),
     ("update batch", ShapeError, r"update: got batch shape \(2,\)", lambda: PLAIN(problem(3)[0], update=made())),
     ("update dtype", DtypeError, r"update: got torch.float32", lambda: PLAIN(QUERY, update=made(torch.float32))),
-    ("no reader", ArgumentError, r"reader: got 'gate', needs", lambda: found().weight(1, "gate")),
-    ("no prefix", ArgumentError, r"i: got 6, needs 0 ≤ i < 6", lambda: found().weight(6)),
-    ("no step", ArgumentError, r"i: got 5, needs 0 ≤ i < 5", lambda: found().gradient(5)),
+    ("no reader", ArgumentError, r"reader: got 'gate', needs", lambda: steps().weight(1, "gate")),
+    ("no prefix", ArgumentError, r"i: got 6, needs 0 ≤ i < 6", lambda: steps().weight(6)),
+    ("no step", ArgumentError, r"i: got 5, needs 0 ≤ i < 5", lambda: steps().gradient(5)),
     ("no token", ArgumentError, r"i: got 6, needs 1 ≤ i", lambda: factorize(PLAIN, QUERY, CONTEXT).factor(6)),
-    ("solver's step", ArgumentError, r"needs LeastNorm\(\)", lambda: found(Augmented()).step_size),
+    ("solver's step", ArgumentError, r"needs LeastNorm\(\)", lambda: steps(Augmented()).step_size),
     ("moving base", ArgumentError, r"base read depends", lambda: dynamics(STACK, QUERY, CONTEXT)[1].gradient(0)),
     ("parallel", ArgumentError, r"parallel block", lambda: dynamics(block("parallel"), QUERY, CONTEXT).step_size),
     ("state size", ArgumentError, r"tokens: got -1, needs an integer ≥ 0.*give 0", lambda: Pool().state_size(-1)),
@@ -131,7 +131,7 @@ def made(dtype: torch.dtype = torch.float64) -> ImplicitUpdate:
     return transfer(block("plain").to(dtype), QUERY.to(dtype), CONTEXT.to(dtype))
 
 
-def found(solver: Solver = LeastNorm()) -> Dynamics:
+def steps(solver: Solver = LeastNorm()) -> Dynamics:
     return dynamics(PLAIN, QUERY, CONTEXT, solver=solver)
 
 
@@ -143,7 +143,7 @@ def cross() -> Callable[[torch.Tensor], torch.Tensor]:
 
 @pytest.mark.parametrize(("error", "message", "call"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_bad_input_is_a_typed_error(error: type[CtxblocksError], message: str, call: Callable[[], object]) -> None:
-    """The error has its type, is a ValueError too, and says what the argument got and needs."""
+    """The error has its type, is also a ValueError, and its one-line message says what the argument got and needs."""
     with pytest.raises(error, match=message) as caught:
         call()
     assert isinstance(caught.value, ValueError)
@@ -152,28 +152,28 @@ def test_bad_input_is_a_typed_error(error: type[CtxblocksError], message: str, c
 
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_places_that_a_block_lacks_are_refused(kind: str) -> None:
-    """`last-layer` is refused in a sandwich, `post-norm` everywhere else, by transfer and by forward alike."""
+    """`transfer` refuses `last-layer` for sandwich blocks and `post-norm` for all others."""
     wrong = "last-layer" if kind == "sandwich" else "post-norm"
     with pytest.raises(ArgumentError, match=rf"place: got '{wrong}'.*output-bias"):
         transfer(block(kind), QUERY, CONTEXT, place=wrong)  # type: ignore[arg-type]
 
 
 def test_update_of_a_skip_block_is_refused_by_a_plain_one() -> None:
-    """A bypass shift has nowhere to go in a plain block."""
+    """A plain block has no residual stream to which a bias shift could be added."""
     update = transfer(block("skip"), QUERY, CONTEXT)
-    with pytest.raises(ArgumentError, match="nothing bypasses the network"):
+    with pytest.raises(ArgumentError, match="which has no residual stream"):
         PLAIN(QUERY, update=update)
 
 
 def test_update_of_another_site_is_refused_by_width() -> None:
-    """An output-projection update has the width of what the projection reads."""
+    """An update of the output projection has the width of the projection's input."""
     update = transfer(block("skip"), QUERY, CONTEXT, site="out-proj")
     with pytest.raises(ShapeError, match="update: got width 5, needs 4"):
         block("skip")(QUERY, update=ImplicitUpdate(update.operator))
 
 
 def test_post_norm_place_needs_a_norm_with_a_scale() -> None:
-    """A norm without a weight cannot carry the shift, and the message names the place that can."""
+    """A norm without a scale is refused, and the message names a place that works."""
     bare = ResidualBlock(
         Pool(), MLP(4, 5), norm="sandwich", norm_class=lambda width: nn.LayerNorm(width, elementwise_affine=False)
     )
@@ -182,6 +182,6 @@ def test_post_norm_place_needs_a_norm_with_a_scale() -> None:
 
 
 def test_unchecked_values_pass_through() -> None:
-    """`check=False` lets NaN through to the output, where it is seen, and never raises."""
+    """With `check=False` NaN in the input gives NaN in the output and no error."""
     update = transfer(PLAIN, QUERY * torch.nan, CONTEXT, check=False)
     assert PLAIN(QUERY * torch.nan, update=update).isnan().all()

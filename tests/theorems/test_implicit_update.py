@@ -15,12 +15,12 @@ from ctxblocks import Augmented, ContextOperator, Read, Stack, dynamics, factori
 from ctxblocks import transfer_generation as generation
 
 QUERY, CONTEXT = problem(2)
-FACTOR = 3.0
+FACTOR = 1 + 2.0**-16  # seen at once, and small enough for what checks itself
 
 
 @pytest.fixture
-def threefold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The function, wherever it is imported, with its direction and its bias shift three times as long."""
+def stretched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function, wherever it is imported, with its direction and its bias shift a little longer."""
 
     def changed(*reads: Any, **options: Any) -> tuple[ContextOperator, Tensor | None]:
         operator, shift = implicit_update(*reads, **options)
@@ -66,10 +66,10 @@ def before() -> dict[str, list[Tensor]]:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_every_update_comes_from_the_one_function(name: str, before: dict[str, list[Tensor]], threefold: None) -> None:
+def test_every_update_comes_from_the_one_function(name: str, before: dict[str, list[Tensor]], stretched: None) -> None:
     """A change of `implicit_update` is seen by every call, and by the same factor in the first block."""
     for mine, changed in zip(before[name], CALLS[name](), strict=True):
-        torch.testing.assert_close(changed, FACTOR * mine)
+        torch.testing.assert_close(changed, FACTOR * mine, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("depends", [True, False])

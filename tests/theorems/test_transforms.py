@@ -19,20 +19,20 @@ from ctxblocks import (
 
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("net", NETWORKS)
-def test_vmap_gives_the_batched_answer(kind: str, net: str) -> None:
+def test_vmap_equals_the_batched_call(kind: str, net: str) -> None:
     """`vmap` over tasks of `transfer` and `dynamics` equals the batched call, to a few units of round-off."""
     made, (query, context) = block(kind, net), problem(3)
     update = torch.func.vmap(lambda x, c: transfer(made, x, c))(query, context)
     wanted = transfer(made, query, context)
     torch.testing.assert_close(update.operator.key, wanted.operator.key, rtol=1e-13, atol=1e-14)
     torch.testing.assert_close(update.operator.direction, wanted.operator.direction, rtol=1e-13, atol=1e-14)
-    found = torch.func.vmap(lambda x, c: dynamics(made, x, c))(query, context)
-    torch.testing.assert_close(found.outputs, dynamics(made, query, context).outputs, rtol=1e-13, atol=1e-14)
+    steps = torch.func.vmap(lambda x, c: dynamics(made, x, c))(query, context)
+    torch.testing.assert_close(steps.outputs, dynamics(made, query, context).outputs, rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
-def test_compile_takes_the_whole_graph(kind: str) -> None:
-    """`transfer` and `dynamics` compile without a graph break, and keep their answer."""
+def test_compile_has_no_graph_break(kind: str) -> None:
+    """`transfer` and `dynamics` compile without a graph break and give the same results."""
     made, (query, context) = block(kind, "gated"), problem(2)
 
     def both(x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ def test_compile_takes_the_whole_graph(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "pre-norm", "sandwich"])
 def test_updates_are_differentiable(kind: str) -> None:
-    """The gradient of an updated output, update and all, is that of the output with the context."""
+    """The gradient of the updated output, which flows through the update too, is that of the output with the context."""
     made, (query, context) = block(kind), problem()
     query, context = query.requires_grad_(), context.requires_grad_()
     direct = torch.autograd.grad(made(query, context).square().sum(), (query, context))
@@ -56,7 +56,7 @@ def test_updates_are_differentiable(kind: str) -> None:
 
 
 def test_dynamics_and_factorization_pass_gradcheck() -> None:
-    """Marginal norms and factorised outputs have the gradients that finite differences give."""
+    """The gradients of marginal norms and factorised outputs agree with finite differences."""
     made, (query, context) = block("pre-norm", "gated"), problem(n=3)
     query, context = query.requires_grad_(), context.requires_grad_()
     assert torch.autograd.gradcheck(lambda x, c: dynamics(made, x, c).marginal_norms(), (query, context))
@@ -64,14 +64,14 @@ def test_dynamics_and_factorization_pass_gradcheck() -> None:
 
 
 def test_norms_of_a_deep_block_pass_gradcheck() -> None:
-    """The two-factor norm of Section 5, where the base read moves with the prefix, has the right gradient too."""
+    """The norm of a rank-two change, where the base read depends on the prefix, has the right gradient too."""
     stack = Stack([block("skip", seed=1), block("pre-norm", "gated", seed=2)])
     query, context = (t.requires_grad_() for t in problem(n=3))
     assert torch.autograd.gradcheck(lambda x, c: dynamics(stack, x, c)[1].marginal_norms(), (query, context))
 
 
-def silent() -> PlainBlock:
-    """A block whose read without context is exactly zero at the query 0."""
+def degenerate() -> PlainBlock:
+    """A block whose network input without context is exactly zero for the query 0."""
     made = block("plain")
     assert isinstance(made, PlainBlock)
     with torch.no_grad():
@@ -81,8 +81,8 @@ def silent() -> PlainBlock:
 
 
 def test_degenerate_query_is_refused_and_points_to_augmented() -> None:
-    """A zero read with a non-zero context vector has no least-norm update, and the message says what has one."""
-    made, (_, context) = silent(), problem(2)
+    """Where `z = 0` and `δ ≠ 0` there is no least-norm update, and the message names the solver that has one."""
+    made, (_, context) = degenerate(), problem(2)
     query = torch.zeros(2, 4, dtype=torch.float64)
     with pytest.raises(DegenerateQueryError, match=r"query: .*zero.* 2 of 2 queries.*Augmented\(\)"):
         transfer(made, query, context)
@@ -91,9 +91,9 @@ def test_degenerate_query_is_refused_and_points_to_augmented() -> None:
 
 
 def test_degenerate_query_inside_a_transform_is_nan_only_where_the_context_matters() -> None:
-    """Inside `vmap` no value is read: the key is 0 where `δ = 0`, NaN where a degenerate read must move."""
-    made, (_, context) = silent(), problem(2)
-    context[1] = 0  # nothing for the context to say
+    """Inside `vmap` values cannot be checked: where `z = 0`, the key is 0 if `δ = 0` and NaN otherwise."""
+    made, (_, context) = degenerate(), problem(2)
+    context[1] = 0  # δ = 0
     query = torch.zeros(2, 4, dtype=torch.float64)
     keys = torch.func.vmap(lambda x, c: transfer(made, x, c).operator.key)(query, context)
     assert keys[0].isnan().all()
@@ -111,7 +111,7 @@ def test_least_norm_key_neither_over_nor_underflows() -> None:
 
 
 def test_half_precision_key_of_large_reads() -> None:
-    """float16 reads of size 10 and width 1024, whose squared norm is beyond float16's range."""
+    """The key of a float16 input with 1024 entries of 10, whose squared norm is beyond float16's range."""
     key, _, absent = LeastNorm().key(torch.full((1024,), 10.0, dtype=torch.float16))
     assert not absent
     assert float(key[0]) == pytest.approx(1 / 10240, rel=2.0**-10)

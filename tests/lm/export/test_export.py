@@ -74,7 +74,7 @@ def test_the_table(folder: Path, written: Any, capsys: pytest.CaptureFixture[str
     assert main(["export", str(folder), TEXT, "--to", "there", "--device", "cpu"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[0].startswith("LlamaForCausalLM (llama, float32): 4 tokens of the prompt as an update at site network")
-    assert lines[1] == "off from full prompt relative effect of the prompt"
+    assert lines[1] == "difference from full prompt relative effect of the prompt"
     assert lines[2].startswith("update ")
     assert lines[3:] == ["adapter 2.50e-01 1.25e-01 1.50e+00", "wrote there"]
 

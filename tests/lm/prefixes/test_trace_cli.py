@@ -37,7 +37,7 @@ def test_the_command_writes_what_trace_finds(folder: Path, tmp_path: Path, capsy
     model, _ = load_model(folder, "float64")
     found = trace(model, torch.tensor([[4, 10, 6, 12, 5]]))
     assert lines[0] == "llama, family llama, 5 tokens, every prefix for the last token"
-    assert lines[1].startswith("found by copies, by self slot, ")
+    assert lines[1].startswith("route: copies, by self slot, relative deviation from a forward pass ")
     assert len(lines) == 6
     step = int(found.measure("marginal-change")[0].argmax())
     assert lines[3].startswith(f"0 network {float(found.measure('norm')[0, -1]):.4g} ")
