@@ -53,7 +53,7 @@ def load(folder: Path | None, dtype: torch.dtype) -> Any:
 
 
 def tokens(folder: Path | None, sentence: str) -> tuple[list[str], Tensor]:  # (1, T)
-    """A sentence's words and their numbers; of random weights any numbers will do."""
+    """A sentence's words and their indices; with random weights any indices will do."""
     if folder is not None:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         ids = tokenizer(sentence)["input_ids"]
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def one_word(model: Any, folder: Path | None) -> None:
-    """The same word in three sentences: alone it is the same vector, with its updates it means what it meant."""
+    """The same word in three sentences: alone it is the same vector, with its updates it is the vector in its sentence."""
     found = []
     for sentence in SENTENCES:
         words, ids = tokens(folder, sentence)

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 
 def model_in(dtype: torch.dtype, spread: float) -> LlamaForCausalLM:
-    """The model; norms are drawn too, since errors hide behind ones."""
+    """The model; norms are random too, since ones would hide errors."""
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=256,

@@ -1,4 +1,4 @@
-"""What every byte of a prompt does to the weights of every block, in trained models and in their untrained twins.
+"""The effect of every byte of a prompt on the weights of every block, in trained models and their untrained twins.
 
 Run it with `python examples/trace_tiny_lm.py`: it trains the models of `train_tiny_lm.py` first where FOLDER lacks them
 (some minutes; `--steps 20` for seconds), traces stretches of source code that they were not trained on, and draws the
@@ -31,19 +31,19 @@ def prompts(count: int) -> list[Tensor]:  # (1, LENGTH) each
 
 
 def marginals(folder: Path, stretches: list[Tensor]) -> Tensor:  # (prompts, blocks, LENGTH − 1)
-    """`‖W_{i+1} − W_i‖_F`: what byte `i` adds to what the bytes before it have done."""
+    """`‖W_{i+1} − W_i‖_F`: the change of the weights by byte `i`."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     return torch.stack([trace(model, ids).measure("marginal-change") for ids in stretches])
 
 
 def settling(found: Tensor) -> Tensor:  # (prompts, blocks, n) -> (prompts, blocks)
-    """Mean marginal change in a prompt's last quarter over that in its first: 1 if late bytes do as much as early ones."""
+    """Mean marginal change in a prompt's last quarter over that in its first: 1 if late and early bytes have the same effect."""
     quarter = found.shape[-1] // 4
     return found[..., -quarter:].mean(-1) / found[..., :quarter].mean(-1)
 
 
 def repeating(found: Tensor, stretches: list[Tensor]) -> Tensor:  # (prompts, blocks, n) -> (some prompts, blocks)
-    """Mean marginal change of bytes that go on with a run of one byte (the third and later) over that of bytes that begin anew.
+    """Mean marginal change of bytes that continue a run of one byte (the third and later) over that of other bytes.
 
     Of prompts with at least five such bytes, the first eight and the last left out.
     """
@@ -76,7 +76,7 @@ def draw(panels: dict[str, Tensor], labels: list[str], path: Path) -> None:
 
 
 def main() -> None:
-    """Train what is missing, trace, print and draw."""
+    """Train the missing models, trace, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, default=Path("tiny-lm"), metavar="FOLDER", help="of train_tiny_lm.py")
     parser.add_argument("--steps", type=int, default=600, help="training steps of models that are missing")
@@ -93,7 +93,7 @@ def main() -> None:
         pair = [marginals(options.models / path, stretches) for path in (name, f"{name}-untrained")]
         panels |= {name: pair[0][0], f"{name}-untrained": pair[1][0]}
         tell(f"{name}, last quarter of a prompt over the first", *map(settling, pair))
-        tell(f"{name}, bytes in a run over bytes that begin anew", *(repeating(each, stretches) for each in pair))
+        tell(f"{name}, bytes that continue a run over other bytes", *(repeating(each, stretches) for each in pair))
     words = AutoTokenizer.from_pretrained(options.models / train_tiny_lm.NAMES[0])
     draw(panels, [words.decode([byte]) for byte in stretches[0][0, :-1].tolist()], options.figure)
     print(f"heatmap of the first prompt: {options.figure}")

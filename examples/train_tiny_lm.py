@@ -1,7 +1,7 @@
 """Two small language models, a Llama and a RecurrentGemma, trained on the source code of Python's standard library.
 
 Run it with `python examples/train_tiny_lm.py --out FOLDER`; on two CPU cores it takes some minutes, `--steps 20` seconds.
-Each model is trained in a process of its own on one thread, so that its weights do not hang on the number of cores.
+Each model is trained in a separate process on one thread, so that its weights do not depend on the number of cores.
 Tokens are bytes. Beside each model its untrained twin is saved, of the same seed after no step: the control for whatever
 is seen in the trained one. Each folder holds a tokenizer, so that `AutoTokenizer.from_pretrained` reads it.
 """
@@ -66,8 +66,8 @@ def build(name: str, seed: int) -> Any:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes: the token's number is the byte."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that stand for themselves in ByteLevel
+    """A tokenizer of bytes: the index of a token is the byte."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that ByteLevel leaves unchanged
     others = [byte for byte in range(256) if byte not in printable]
     letters = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
     bytewise = Tokenizer(models.BPE(vocab=letters, merges=[]))
@@ -142,7 +142,7 @@ def make(name: str, out: Path, steps: int, seed: int, device: str) -> None:
 
 
 def make_all(names: Sequence[str], out: Path, steps: int, seed: int, device: str) -> None:
-    """Train models beside each other."""
+    """Train models in parallel."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
         len(names), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
@@ -151,7 +151,7 @@ def make_all(names: Sequence[str], out: Path, steps: int, seed: int, device: str
 
 
 def main() -> None:
-    """Train what is asked for."""
+    """Train the models asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("tiny-lm"), help="folder for the models")
     parser.add_argument("--steps", type=int, default=600, help="training steps")

@@ -15,7 +15,7 @@ WORDS = ("<pad>", "<s>", "</s>", *(f"w{i}" for i in range(57)), "<unk>")
 def model_folder(
     folder: Path, model_type: str, dtype: torch.dtype = torch.float32, tokenizer: bool = True, **options: Any
 ) -> Path:
-    """A tiny random model in a folder, with a tokenizer of words unless told otherwise."""
+    """A tiny random model in a folder, with a tokenizer of words by default."""
     tiny(model_type, dtype, **options).save_pretrained(folder)
     if tokenizer:
         words().save_pretrained(folder)
@@ -23,7 +23,7 @@ def model_folder(
 
 
 def words() -> PreTrainedTokenizerFast:
-    """A tokenizer that takes `w0 w1 …` apart at its spaces."""
+    """A tokenizer that splits `w0 w1 …` at spaces."""
     made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(

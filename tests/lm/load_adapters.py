@@ -1,4 +1,4 @@
-"""Run as a process of its own that knows nothing of ctxblocks: adapters loaded by PEFT, and the logits of one token."""
+"""Run as a separate process without ctxblocks: adapters loaded by PEFT, and the logits of one token."""
 
 import json
 import sys

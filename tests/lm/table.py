@@ -1,6 +1,6 @@
-"""The tables of docs/language-models.md, computed: every model type at both sites, and every way to be wrong.
+"""The tables of docs/language-models.md, computed: every model type at both sites, and every mistake.
 
-`cd tests && python -m lm.table` writes them anew.
+`cd tests && python -m lm.table` writes them again.
 """
 
 import dataclasses
@@ -36,12 +36,12 @@ GUESSED = [
 ]
 # fmt: on
 SOME_GUESSED = ["bert", "bloom", "falcon", "gemma4_text", "gpt_neox", "openai-gpt", "opt", "roberta", "stablelm"]
-"""Of every way to be guessed one, for tests that would take long with all."""
+"""One guessed type for each way of guessing, for tests that would take long with all."""
 EVERY = sorted([*TYPES, *GUESSED])
 IN_SINGLE = re.compile(r"F\.linear\(\w+(, self\.\w+)?\.(float\(|type\(torch\.float32)|residual_in_fp32")
-"""What stands in the code of a model that multiplies matrices, or adds up its layers, in float32, whatever is asked."""
+"""A pattern in the code of models that multiply matrices, or add up their layers, in float32 in any dtype."""
 BOUNDS = {torch.float64: 1e-10, torch.float32: 32 * torch.finfo(torch.float32).eps}
-"""Largest error, relative to the largest output: in float32 that of a few roundings, since each layer takes up those before."""
+"""Largest relative error: in float32 that of a few roundings, since each layer makes up for those before it."""
 SITES = ("network", "out-proj")
 HEADER = ("model type", "wiring", "known", "effect", *(f"{site}, {kind}" for site in SITES for kind in ("f64", "f32")))
 
@@ -56,7 +56,7 @@ class Row:
         known: `"registered"` or `"guessed"`.
         effect: of the context on the query's logits, relative to the largest: the error without any update.
         errors: with the update, in the order of `HEADER`; None at a site that the type does not have.
-        single: whether it computes in float32 in places, whatever is asked.
+        single: whether it computes in float32 in places, in any dtype.
     """
 
     model_type: str
@@ -67,11 +67,11 @@ class Row:
     single: bool
 
     def bounds(self) -> tuple[float, ...]:
-        """What each error must not exceed."""
+        """The bound of each error."""
         return (1e-6 if self.single else BOUNDS[torch.float64], BOUNDS[torch.float32]) * len(SITES)
 
     def cells(self) -> tuple[str, ...]:
-        """The row as it stands in the table: errors rounded up to a power of ten."""
+        """The row as printed in the table: errors rounded up to a power of ten."""
         name = f"{self.model_type} ¹" if self.single else self.model_type
         return (name, self.wiring, self.known, f"{self.effect:.1g}", *map(power_of_ten, self.errors))
 
@@ -109,12 +109,12 @@ def measure(model_type: str) -> Row:
 
 
 def in_single(model: Any) -> bool:
-    """Whether the model computes in float32 in places, whatever is asked."""
+    """Whether the model computes in float32 in places, in any dtype."""
     return IN_SINGLE.search(inspect.getsource(inspect.getmodule(type(model)))) is not None
 
 
 def bound_of(model: Any) -> float:
-    """What an error in float64 must not exceed, relative to the largest output."""
+    """The bound of an error in float64, relative to the largest output."""
     return 1e-6 if in_single(model) else BOUNDS[torch.float64]
 
 
@@ -124,7 +124,7 @@ def has_projections(family: FamilySpec) -> bool:
 
 
 def worst(model: Any, update: ModelUpdate) -> float:
-    """The largest relative error among the outputs of all layers and the logits, with the update put in place."""
+    """The largest relative error among the outputs of all layers and the logits, with the update in place."""
     full = outputs(model, update.family.layers, {"input_ids": prompt(), "use_cache": False})
     with update.applied(model):
         found = outputs(model, update.family.layers, update.inputs(model))
@@ -132,7 +132,7 @@ def worst(model: Any, update: ModelUpdate) -> float:
 
 
 def outputs(model: Any, layers: str, inputs: dict[str, Any]) -> list[torch.Tensor]:
-    """What every layer puts out at the last token, then the logits."""
+    """The output of every layer at the last token, then the logits."""
     found: list[torch.Tensor] = []
     with Hooks() as hooks, torch.no_grad():
         for layer in model.get_submodule(layers):
@@ -158,7 +158,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def printed(name: str) -> list[list[str]]:
-    """The rows of a table as they stand in the docs."""
+    """The rows of a table in the docs."""
     found = re.search(_between(name), PAGE.read_text("utf-8"), re.DOTALL)
     assert found is not None
     lines = [line for line in found.group(2).splitlines() if line.startswith("|")]
@@ -166,7 +166,7 @@ def printed(name: str) -> list[list[str]]:
 
 
 def write(name: str, text: str) -> None:
-    """Put a table between its marks in the docs."""
+    """Write a table between its marks in the docs."""
     page = PAGE.read_text("utf-8")
     made, count = re.subn(_between(name), lambda found: f"{found[1]}\n{text}\n{found[3]}", page, flags=re.DOTALL)
     assert count == 1

@@ -94,7 +94,7 @@ OWN: dict[str, dict[str, Any]] = {
     "zamba2": _SHARED,
     "zaya": {"num_experts_per_tok": 1},
 }
-"""What single types need otherwise, so that every kind of layer that they have is there."""
+"""Options of single types with which all their kinds of layers occur."""
 
 
 def config_of(model_type: str, **options: Any) -> PreTrainedConfig:
@@ -112,7 +112,7 @@ def config_of(model_type: str, **options: Any) -> PreTrainedConfig:
 
 
 def tiny(model_type: str, dtype: torch.dtype = torch.float64, seed: int = 0, **options: Any) -> Any:
-    """A random model; norms, biases and gains are drawn too, since errors hide behind ones and zeros."""
+    """A random model; norms, biases and gains are random too, since ones and zeros would hide errors."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config_of(model_type, **options), experts_implementation="eager")
     return randomise(model, seed).to(dtype).eval()

@@ -1,4 +1,4 @@
-"""Every way to have a block wrong: as a wiring that is not the model's, or as an update with a part left out."""
+"""Mistakes: wirings that are not the model's, and updates with a part missing."""
 
 import dataclasses
 from collections.abc import Callable
@@ -35,11 +35,11 @@ WRONG: dict[str, tuple[str, Wrong]] = {
     "shared expert and its gate not updated": ("qwen2_moe", {"network": "mlp.experts"}),
     "parallel as sequential": ("gptj", {"wiring": "pre-norm", "bypass": "ln_1"}),
 }
-"""What is wrong: the model type, and the changes to its specification or to every block's update."""
+"""The mistakes: the model type, and the changes to its specification or to every block's update."""
 
 
 def error_of(name: str) -> float:
-    """The error that it leaves in float64, relative to the largest logit."""
+    """The error that a mistake causes in float64, relative to the largest logit."""
     model_type, wrong = WRONG[name]
     model = tiny(model_type)
     if not callable(wrong):

@@ -1,4 +1,4 @@
-"""`ctxblocks export`: the prompt's way into `transfer_model`, and what is printed of the differences."""
+"""`ctxblocks export`: the prompt reaches `transfer_model`, and the differences are printed."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ModelUpdate, Any]]:
-    """What was to be written, and where; the writing itself has tests of its own."""
+    """Records what is to be written, and where; writing itself is tested elsewhere."""
     calls: list[tuple[ModelUpdate, Any]] = []
 
     def to_peft(self: ModelUpdate, folder: Any, model: Any) -> Difference:

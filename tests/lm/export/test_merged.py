@@ -1,4 +1,4 @@
-"""`ModelUpdate.merged`: a copy that answers as with the context, every family at both sites, and what is refused."""
+"""`ModelUpdate.merged`: a copy whose output is that with the context, for every family at both sites, and refusals."""
 
 import copy
 from pathlib import Path
@@ -8,19 +8,23 @@ import pytest
 import torch
 from ctxblocks_transformers import InertUpdateError, ModelUpdate, transfer_model
 from ctxblocks_transformers.wiring.family import family_of
+from ctxblocks_transformers.wiring.passes import observe
+from ctxblocks_transformers.wiring.view import view_of
+from ctxblocks_transformers.wiring.wirings import sites_of
 from lm.table import SOME_GUESSED, TYPES, bound_of, has_projections
 from lm.tiny import prompt, state, tiny
 from lm.updates.test_transfer_model import EXACT
 from transformers import AutoModelForCausalLM
 
-from ctxblocks import ArgumentError, Augmented, RankOneChange, ShapeError
+from ctxblocks import ArgumentError, Augmented, MixtureOfExperts, RankOneChange, ShapeError
+from ctxblocks.blocks.networks import LastLayerUpdate
 
 NORM_BEHIND = ("sandwich", "branch-norm")
 REFUSED = {
     **dict.fromkeys(("axk1", "jetmoe"), "a block changes what its last dense layer puts out"),
     "llama4_text": "the input of the last dense layer of block 1 is zero",
 }
-"""Types whose networks do not end with their last dense layers, and one whose experts read zero here."""
+"""Types whose networks do not end with their last dense layers, and one whose experts have input zero here."""
 
 
 def logits(update: ModelUpdate, merged: Any, **options: Any) -> torch.Tensor:
@@ -32,7 +36,7 @@ def logits(update: ModelUpdate, merged: Any, **options: Any) -> torch.Tensor:
 @pytest.mark.parametrize("site", ["network", "out-proj"])
 @pytest.mark.parametrize("model_type", [*TYPES, *SOME_GUESSED])
 def test_the_copy_answers_as_with_the_context(model_type: str, site: Any, place: Any) -> None:
-    """Float64, called with its position and without; norms behind the network take no shift into the last layer."""
+    """Float64, called with its position and without; with norms after the network there is no shift into the last layer."""
     model = tiny(model_type)
     if site == "out-proj" and not has_projections(family_of(model)):
         with pytest.raises(ArgumentError, match="needs 'network'"):
@@ -77,7 +81,7 @@ def test_what_the_copy_changes() -> None:
 @pytest.mark.parametrize("place", ["output-bias", "last-layer"])
 @pytest.mark.parametrize("model_type", ["granite", "granitemoe"])
 def test_what_multiplies_a_branch_is_divided_out(model_type: str, place: Any) -> None:
-    """The shift lies behind the multiplier, the layer that takes it before."""
+    """The shift is added after the multiplier, the layer that takes it comes before."""
     model = tiny(model_type, residual_multiplier=0.3)
     update = transfer_model(model, prompt())
     assert update.difference(logits(update, update.merged(model, place))).relative <= EXACT
@@ -94,7 +98,7 @@ def test_an_offset_becomes_a_bias(model_type: str) -> None:
 
 
 def test_an_offset_on_experts() -> None:
-    """GPT-OSS has biases for it; Mixtral's router takes none and says so."""
+    """GPT-OSS has biases for it; Mixtral's router has none, which the error says."""
     model = tiny("gpt_oss")
     update = transfer_model(model, prompt(), solver=Augmented())
     assert update.difference(logits(update, update.merged(model))).relative <= EXACT
@@ -110,7 +114,7 @@ def test_an_offset_on_experts() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "gpt2", "granite", "mixtral"])
 def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
-    """Weights rounded once: a few units of the dtype's round-off in the output, far less than the context does."""
+    """Weights rounded once: a few units of the dtype's round-off in the output, far less than the effect of the context."""
     model = tiny(model_type, dtype)
     update = transfer_model(model, prompt())
     found = update.difference(logits(update, update.merged(model)))
@@ -119,7 +123,7 @@ def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
 
 
 def test_a_change_is_formed_in_float32_and_rounded_once() -> None:
-    """Of half types each new entry is the nearest to the sum of the two as numbers."""
+    """In half types each new entry is the nearest to the exact sum."""
     model = tiny("llama", torch.bfloat16)
     update = transfer_model(model, prompt())
     each = update.updates[0]
@@ -140,7 +144,7 @@ def test_weights_alone_survive_transformers_own_saving(model_type: str, tmp_path
 
 
 def test_the_copy_is_a_model_like_any() -> None:
-    """Copied once more it answers the same; other calls than the one token's are left as they are."""
+    """A further copy gives the same output; calls other than that of the one token are not changed."""
     model = tiny("gemma2")
     update = transfer_model(model, prompt())
     merged = update.merged(model)
@@ -158,7 +162,7 @@ def test_the_copy_is_a_model_like_any() -> None:
 
 
 def test_what_cannot_be_merged() -> None:
-    """Several tokens, another model, a place that is none, matrices that blocks share: the model stays as it was."""
+    """Several tokens, another model, an unknown place, matrices that blocks share: the model is not changed."""
     model = tiny("llama")
     before, update = state(model), transfer_model(model, prompt())
     with pytest.raises(ShapeError, match="2 remaining tokens, needs one"):
@@ -186,3 +190,32 @@ def test_a_merge_that_does_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(RankOneChange, "add", lambda self: None)
     with pytest.raises(InertUpdateError, match="the same as without the update"):
         update.merged(model)
+
+
+def test_a_mixture_is_merged_as_in_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same experts as a `MixtureOfExperts` take the same change of their last layers: the one of least norm."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # Mixtral's router computes in float32
+    model = tiny("mixtral", num_hidden_layers=1)
+    update = transfer_model(model, prompt())
+    family, (each,) = family_of(model), update.updates
+    assert each is not None
+    assert each.shift is not None
+    mlp, core = model.model.layers[0].mlp, MixtureOfExperts(32, 48, experts=4, active=2).double()
+    with torch.no_grad():
+        core.router.weight.copy_(mlp.gate.weight)
+        for index, expert in enumerate(core.experts):
+            expert.gate.weight.copy_(mlp.experts.gate_up_proj[index, :48])
+            expert.up.weight.copy_(mlp.experts.gate_up_proj[index, 48:])
+            expert.down.weight.copy_(mlp.experts.down_proj[index])
+        (reads,), _ = observe(model, sites_of(view_of(model, family), "network"), update.inputs(model))
+        assert reads.z is not None
+        key, absent = core.last_key(reads.z[0], each[0].operator)
+    assert not bool(absent)
+    before = torch.stack([expert.down.weight.detach().clone() for expert in core.experts])
+    core.add_last(LastLayerUpdate(each.shift[0], key))
+    expected = torch.stack([expert.down.weight.detach() for expert in core.experts]) - before
+    merged = update.merged(model, "last-layer")
+    change = merged.model.layers[0].mlp.experts.down_proj.detach() - mlp.experts.down_proj.detach()
+    assert float(expected.norm()) > 0.1
+    assert abs(float(change.norm() - expected.norm())) <= 1e-12 * float(expected.norm())
+    torch.testing.assert_close(change, expected, rtol=0, atol=1e-12)

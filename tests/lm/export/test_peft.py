@@ -56,7 +56,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tupl
 @pytest.mark.parametrize("dtype", BOUNDS)
 @pytest.mark.parametrize("name", MODELS)
 def test_another_process_gives_the_full_contexts_logits(jobs: Any, name: str, dtype: str) -> None:
-    """Model from its folder, adapter from its own, one token at its position under a mask of ones."""
+    """Model from its folder, adapter from another, one token at its position under a mask of ones."""
     full, found = jobs[name, dtype]
     assert found.dtype == getattr(torch, dtype)
     assert float((found - full).abs().max() / full.abs().max()) <= BOUNDS[dtype]
@@ -65,7 +65,7 @@ def test_another_process_gives_the_full_contexts_logits(jobs: Any, name: str, dt
 @pytest.mark.parametrize("site", ["network", "out-proj"])
 @pytest.mark.parametrize("model_type", [*TYPES, *SOME_GUESSED])
 def test_every_family_is_written_exactly_or_refused(model_type: str, site: Any, tmp_path: Path) -> None:
-    """At the second site all but Mamba's kin; the model stays as it was, and a refusal leaves no file."""
+    """At the second site all but Mamba and its relatives; the model is not changed, and a refusal leaves no file."""
     model, folder = tiny(model_type), tmp_path / "adapter"
     if site == "out-proj" and not has_projections(family_of(model)):
         with pytest.raises(ArgumentError, match="needs 'network'"):

@@ -26,7 +26,7 @@ def same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
 @pytest.mark.parametrize("solver", [LeastNorm(), Augmented()])
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "gemma2", "phi", "mixtral", "recurrent_gemma", "mamba2"])
 def test_read_again_it_is_the_same(model_type: str, solver: Any, dtype: torch.dtype, tmp_path: Path) -> None:
-    """Every tensor and every field, and the model patched with it answers the same."""
+    """Every tensor and every field, and the model's output with it is the same."""
     model, path = tiny(model_type, dtype), tmp_path / "update.safetensors"
     update = transfer_model(model, prompt(), keep=[2, 5], solver=solver)
     update.save(path)
@@ -52,7 +52,7 @@ def test_read_again_it_is_the_same(model_type: str, solver: Any, dtype: torch.dt
 
 
 def test_what_was_loaded_merges(tmp_path: Path) -> None:
-    """An update from a file serves as the one that was written does."""
+    """An update from a file can be merged like the one that was written."""
     model, path = tiny("llama"), tmp_path / "u"
     transfer_model(model, prompt()).save(path)
     update = ModelUpdate.load(path)
@@ -104,7 +104,7 @@ def test_damage_is_seen_wherever_it_is(written: bytes, tmp_path: Path) -> None:
 
 
 def test_files_of_something_else_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Text, other tensors, and what a later ctxblocks wrote."""
+    """Text, other tensors, and a file of a later version."""
     path = tmp_path / "other"
     refused(path, b"# notes\n" * 10, "is damaged or not a safetensors file")
     refused(
@@ -121,7 +121,7 @@ def test_files_of_something_else_are_refused(tmp_path: Path, monkeypatch: pytest
 def test_a_write_that_fails_leaves_the_old_file(
     written: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interrupted before the rename: the old content, and nothing beside it."""
+    """Interrupted before the rename: the old content, and no other file."""
     path, update = tmp_path / "u", transfer_model(tiny("gpt2"), prompt())
     path.write_bytes(b"old")
 

@@ -1,5 +1,6 @@
-"""`trace`: every prefix and every token, by every way, is what a removal of its own gives."""
+"""`trace`: every prefix and every token, by every route, equals a separate removal."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from lm.table import EVERY
 from lm.tiny import prompt, tiny
 from lm.updates.test_transfer_model import EXACT, SINGLE, state
 
-from ctxblocks import ArgumentError, Augmented, ContextOperator, ImplicitUpdate, ShapeError
+from ctxblocks import ArgumentError, Augmented, ContextOperator, ImplicitUpdate, ShapeError, registry
 
 SLOT, MASK, STATES = "copies, by self slot", "copies, by mask", "states"
 ROUTES = {
@@ -37,11 +38,11 @@ ROUTES = {
     "qwen3_next": STATES,
     "jamba": STATES,
 }
-"""The way of each type."""
+"""The route of each type."""
 FLOAT32 = dict.fromkeys(
     ["gemma2", "gemma3_text", "gpt_oss", "mixtral", "gptj", "mpt", "bloom", "recurrent_gemma", "jamba"], 1e-6
 )
-"""Softmax, or a state, in float32 whatever is asked; both ways round in it, in another order."""
+"""Types that compute a softmax or a state in float32 in any dtype, where the two routes round differently."""
 
 
 def bound(model_type: str) -> float:
@@ -61,7 +62,7 @@ def same(found: ImplicitUpdate | None, wanted: ImplicitUpdate | None, within: fl
 
 
 @pytest.mark.parametrize("model_type", ROUTES)
-def test_every_prefix_is_a_prompt_of_its_own(model_type: str) -> None:
+def test_every_prefix_is_a_separate_prompt(model_type: str) -> None:
     """Update `i` is what removing the first `i` tokens from `[c_1 … c_i, x]` gives, block by block."""
     model, ids = tiny(model_type), prompt(6)
     before = state(model)
@@ -81,7 +82,7 @@ def test_every_prefix_is_a_prompt_of_its_own(model_type: str) -> None:
 
 @pytest.mark.parametrize("site", ["network", "out-proj"])
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "gpt2", "mamba2", "recurrent_gemma", "phi"])
-def test_every_token_is_a_query_of_its_own(model_type: str, site: Any) -> None:
+def test_every_token_is_a_separate_query(model_type: str, site: Any) -> None:
     """Update `t` is what removing the tokens before `t` gives."""
     model, ids = tiny(model_type), prompt(5)
     found = trace(model, ids, queries="every", site=site, keep_updates=True, solver=Augmented())
@@ -96,8 +97,8 @@ def test_every_token_is_a_query_of_its_own(model_type: str, site: Any) -> None:
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "recurrent_gemma", "mamba2", "bloom"])
 @pytest.mark.parametrize("route", ["states", "batches"])
-def test_every_way_leads_to_the_same(model_type: str, route: Any) -> None:
-    """Any way against one pass for each prefix."""
+def test_every_route_gives_the_same(model_type: str, route: Any) -> None:
+    """Any route against one pass for each prefix."""
     model, ids = tiny(model_type), prompt(6)
     found, wanted = trace(model, ids, route=route), trace(model, ids, route="one by one")
     assert (found.route, wanted.route) == (route, "one by one")
@@ -107,12 +108,12 @@ def test_every_way_leads_to_the_same(model_type: str, route: Any) -> None:
 
 
 STREAMS = ("deepseek_v4", "gemma3n_text", "hy_v4")
-"""Types whose layers pass on several vectors of each token."""
+"""Types whose layers have several residual streams."""
 
 
 @pytest.mark.parametrize("model_type", EVERY)
-def test_every_type_by_its_fastest_way(model_type: str) -> None:
-    """What `trace` chooses against one pass for each prefix: up to what float32 rounds, where models compute in it."""
+def test_every_type_by_its_fastest_route(model_type: str) -> None:
+    """The chosen route against one pass for each prefix, up to round-off of float32, in which some models compute."""
     model, ids = tiny(model_type), prompt(7)
     if model_type in STREAMS:
         with pytest.raises(ArgumentError, match="for a model with several residual streams call transfer_model"):
@@ -125,7 +126,7 @@ def test_every_type_by_its_fastest_way(model_type: str) -> None:
 
 
 def test_windows_shorter_than_the_prompt() -> None:
-    """Copies see what the window of their position lets through, in some blocks, and everything in others."""
+    """Copies attend within the window of their position in some blocks, and to everything in others."""
     model = tiny("gemma3_text", sliding_window=3)
     ids = prompt(12)
     assert set(model.config.layer_types) == {"sliding_attention", "full_attention"}
@@ -135,7 +136,7 @@ def test_windows_shorter_than_the_prompt() -> None:
 
 
 def test_measures_are_those_of_dense_matrices() -> None:
-    """Norm, step, angle and determinant against the weights themselves, also where the images go in parts."""
+    """Norm, step, angle and determinant against the weights themselves, with several weights."""
     generator = torch.Generator().manual_seed(0)
     direction, key, shift = torch.randn(3, 9, 5, generator=generator, dtype=torch.float64)
     weights = [torch.randn(*shape, 5, generator=generator, dtype=torch.float64) for shape in ((7,), (2, 3))]
@@ -152,7 +153,7 @@ def test_measures_are_those_of_dense_matrices() -> None:
 
 
 def test_measures_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any number of images at a time gives the same."""
+    """The number of images that are held at a time makes no difference."""
     generator = torch.Generator().manual_seed(1)
     direction, key = torch.randn(2, 9, 5, generator=generator, dtype=torch.float64)
     weight = torch.randn(7, 5, generator=generator, dtype=torch.float64)
@@ -165,10 +166,35 @@ def test_measures_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
             torch.testing.assert_close(values, whole[name])
 
 
+@pytest.mark.parametrize("size", [1e-24, 1.0, 1e24])
+def test_a_trace_and_the_probes_measure_the_same(size: float) -> None:
+    """In float32, whose squares of such sizes under- and overflow: the norms are those of float64, and none is zero."""
+    generator = torch.Generator().manual_seed(2)
+    direction, key = torch.randn(2, 9, 5, generator=generator, dtype=torch.float64)
+    weight = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+    exact = measure(ImplicitUpdate(ContextOperator(direction * size, key)), [weight])
+    update = ImplicitUpdate(ContextOperator((direction * size).float(), key.float()), per_token=True)
+    traced = measure(update, [weight.float()])
+    course = SimpleNamespace(updates=update, weights=lambda reader=None: [weight.float()])
+    known = registry()
+    for name in ("norm", "marginal-change", "alignment"):
+        probed = torch.as_tensor(known.probe(name).measure(course))
+        assert probed.shape == traced[name].shape
+        assert bool((probed != 0).all())
+        torch.testing.assert_close(traced[name], probed, rtol=1e-5, atol=0)
+        torch.testing.assert_close(traced[name].double(), exact[name], rtol=1e-4, atol=0)
+
+
+def test_a_measure_that_was_renamed() -> None:
+    """The earlier name is refused with the present one."""
+    with pytest.raises(ArgumentError, match="measure: got 'marginal', needs 'marginal-change', its present name"):
+        trace(tiny("llama"), prompt(3)).measure("marginal")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "gemma2", "recurrent_gemma"])
 def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
-    """The way holds to what rounding allows, and the measures are finite and near those of float64."""
+    """The route agrees up to round-off, and the measures are finite and near those of float64."""
     found, exact = trace(tiny(model_type, dtype), prompt(8)), trace(tiny(model_type), prompt(8))
     assert found.deviation <= 20 * torch.finfo(dtype).eps
     for name, values in found.measures.items():
@@ -179,7 +205,7 @@ def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
 
 
 def test_what_cannot_work_is_refused_and_the_model_is_as_it_was() -> None:
-    """Wrong words, prompts, ways; each with what was got and what is needed."""
+    """Wrong options, prompts and routes, each with an error that says what was got and what is needed."""
     model = tiny("mamba2", torch.float32)
     before = state(model)
     for options, message in (
@@ -198,7 +224,7 @@ def test_what_cannot_work_is_refused_and_the_model_is_as_it_was() -> None:
 
 
 def test_a_failing_pass_leaves_no_trace() -> None:
-    """The attention function is the model's own again, also after an error in the middle."""
+    """The model's own attention function is restored, also after an error."""
     model = tiny("llama")
     before = state(model)
     with pytest.raises(IndexError), copies(model):
@@ -217,7 +243,7 @@ def test_states_in_modules_are_put_back() -> None:
 
 
 def test_models_spread_over_devices() -> None:
-    """Modules that are wrapped by device hooks keep their wrapping; offloaded weights are refused."""
+    """Modules that are wrapped by device hooks stay wrapped; offloaded weights are refused."""
     from accelerate import cpu_offload, dispatch_model
 
     plain, ids = tiny("llama", torch.float32), prompt()
@@ -234,7 +260,7 @@ def test_models_spread_over_devices() -> None:
 
 
 def test_as_json() -> None:
-    """Numbers and words that JSON holds."""
+    """The result can be written as JSON."""
     import json
 
     found = trace(tiny("llama"), prompt(4))

@@ -1,4 +1,4 @@
-"""`ctxblocks trace`: the table, the page, the picture and the numbers, and what is wrong in one line."""
+"""`ctxblocks trace`: the table, the page, the picture and the numbers, and errors of one line."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def data_of(html: str) -> dict:
-    """The numbers that a page holds."""
+    """The numbers in a page."""
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
     assert found is not None
     return json.loads(found[1])
@@ -56,7 +56,7 @@ def test_the_command_writes_what_trace_finds(folder: Path, tmp_path: Path, capsy
 
 
 def test_json_and_tokens(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Tokens instead of a text, every token as its own query, the document on stdout and nothing else."""
+    """Tokens instead of a text, every token as the query, the document on stdout and nothing else."""
     capsys.readouterr()
     options = ["--tokens", "4,10,6", "--queries", "every", "--json", "--out", str(tmp_path / "out")]
     assert main(["trace", str(folder), *options]) == 0
@@ -79,7 +79,7 @@ def test_json_and_tokens(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_what_is_wrong_is_one_line(
     folder: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2; a way that the model allows is taken."""
+    """Exit code 2; a route that the model supports is used."""
     capsys.readouterr()
     arguments = [argument.format(folder=folder) for argument in arguments]
     if "--out" not in arguments:

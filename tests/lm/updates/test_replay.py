@@ -40,7 +40,7 @@ def lively(model_type: str, dtype: torch.dtype = torch.float64, **options: Any) 
 
 
 def greedy(model: Any, steps: int = STEPS) -> list[int]:
-    """The response by its definition, everything computed anew for every token."""
+    """The response by its definition, everything computed again for every token."""
     ids = prompt()
     with torch.no_grad():
         for _ in range(steps):
@@ -51,7 +51,7 @@ def greedy(model: Any, steps: int = STEPS) -> list[int]:
 @pytest.mark.parametrize("site", ["network", "out-proj"])
 @pytest.mark.parametrize("model_type", ROUTES)
 def test_a_response_is_generated_again_without_its_prompt(model_type: str, site: Any) -> None:
-    """Float64: every token, every logit; most tokens are others without the updates, and the model is as it was."""
+    """Float64: every token, every logit; most tokens differ without the updates, and the model is not changed."""
     model = lively(model_type)
     before = state(model)
     found = replay(model, prompt(), STEPS, site=site)
@@ -67,7 +67,7 @@ def test_a_response_is_generated_again_without_its_prompt(model_type: str, site:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "recurrent_gemma"])
 def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
-    """Little more than one rounding of the logits is left at every step."""
+    """The error at every step is little more than one rounding of the logits."""
     found = replay(lively(model_type, dtype), prompt(), STEPS)
     assert found.relative <= 32 * torch.finfo(dtype).eps
     assert found.agreement == 1.0
@@ -75,7 +75,7 @@ def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("model_type", ["llama", "mixtral", "mamba2"])
-def test_all_tokens_that_stay_are_those_of_the_full_run(model_type: str) -> None:
+def test_all_remaining_tokens_are_those_of_the_full_run(model_type: str) -> None:
     """With its update each token enters every layer as it does with the prompt, also when all are computed at once."""
     model = lively(model_type)
     found = replay(model, prompt(), STEPS)
@@ -98,15 +98,15 @@ def test_all_tokens_that_stay_are_those_of_the_full_run(model_type: str) -> None
 
 @pytest.mark.parametrize("model_type", ["llama", "phi", "mixtral"])
 def test_both_routes_give_the_same(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the cache and without, updates included; an offset of the solver travels along."""
+    """With and without the cache, including the updates and an offset of the solver."""
     model = lively(model_type)
     cached = replay(model, prompt(), STEPS, solver=Augmented())
     monkeypatch.setattr(module, "route_of", lambda model: "recompute")
-    anew = replay(model, prompt(), STEPS, solver=Augmented())
-    assert (cached.route, anew.route) == ("cache", "recompute")
-    assert anew.tokens.tolist() == anew.replayed.tolist() == cached.tokens.tolist()
-    assert torch.equal(anew.play(), anew.tokens)
-    for one, two in zip(cached.updates, anew.updates, strict=True):
+    again = replay(model, prompt(), STEPS, solver=Augmented())
+    assert (cached.route, again.route) == ("cache", "recompute")
+    assert again.tokens.tolist() == again.replayed.tolist() == cached.tokens.tolist()
+    assert torch.equal(again.play(), again.tokens)
+    for one, two in zip(cached.updates, again.updates, strict=True):
         assert one is not None
         assert two is not None
         assert one.shift is not None
@@ -116,8 +116,8 @@ def test_both_routes_give_the_same(model_type: str, monkeypatch: pytest.MonkeyPa
         torch.testing.assert_close(one.shift, two.shift)
 
 
-def test_a_cache_that_does_not_serve_is_not_used() -> None:
-    """A model that drops what it is given of its cache, and one that fails on it, are computed anew."""
+def test_an_unusable_cache_is_not_used() -> None:
+    """A model that ignores its cache, and one that fails with it, compute all tokens again."""
     model = lively("llama")
 
     def dropped(_: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -135,7 +135,7 @@ def test_a_cache_that_does_not_serve_is_not_used() -> None:
 
 
 def test_the_state_of_modules_is_left_as_it_was() -> None:
-    """RecurrentGemma keeps that of its last call there."""
+    """RecurrentGemma keeps the state of its last call in its modules."""
     model = lively("recurrent_gemma")
     layer, *_ = [module for module in model.modules() if "recurrent_states" in vars(module)]
     assert layer.recurrent_states is None
@@ -147,8 +147,8 @@ def test_the_state_of_modules_is_left_as_it_was() -> None:
     assert bool((mine == 1).all())
 
 
-def test_a_mismatch_is_counted_and_both_runs_go_on() -> None:
-    """With a wiring that is wrong: the full run's tokens are what they were, and the first mismatch is named."""
+def test_a_mismatch_is_counted_and_both_runs_continue() -> None:
+    """With a wrong wiring, the full run's tokens are the same, and the first mismatch is reported."""
     model, known = lively("llama"), registry().family("llama")
     assert known is not None
     (block,) = known.blocks
@@ -164,7 +164,7 @@ def test_a_mismatch_is_counted_and_both_runs_go_on() -> None:
 
 
 def test_updates_that_do_nothing_are_refused() -> None:
-    """Here because no block has a mixer that anything would be measured for."""
+    """Here because no block has a mixer."""
     known = registry().family("llama")
     assert known is not None
     (block,) = known.blocks
@@ -174,7 +174,7 @@ def test_updates_that_do_nothing_are_refused() -> None:
 
 
 def test_a_token_stops() -> None:
-    """It is the last one, and counts."""
+    """The token is the last one, and is included."""
     model = lively("llama")
     tokens = replay(model, prompt(), STEPS).tokens.tolist()
     found = replay(model, prompt(), STEPS, eos_token_id=tokens[4])
@@ -183,7 +183,7 @@ def test_a_token_stops() -> None:
 
 
 def test_what_cannot_be_replayed_is_refused() -> None:
-    """No step, no room for the response, no logits, and tokens that read later ones."""
+    """No step, too few positions for the response, no logits, and tokens that read later ones."""
     model = lively("llama")
     with pytest.raises(ArgumentError, match="max_new_tokens: got 0, needs at least 1"):
         replay(model, prompt(), 0)

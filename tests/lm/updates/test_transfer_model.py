@@ -1,4 +1,4 @@
-"""`transfer_model`: exact on every wiring, at both sites, and the model is left as it was."""
+"""`transfer_model`: exact for every wiring, at both sites, and the model is not changed."""
 
 from typing import Any
 
@@ -18,15 +18,15 @@ SINGLE = {
     "mamba2": 1e-6,
     "falcon_mamba": 1e-6,
     "qwen3_next": 1e-6,
-}  # float32 in places, whatever is asked
+}  # float32 in places, in any dtype
 EXACT = 1e-10
 
 
 @pytest.mark.parametrize(
     "model_type", ["llama", "gemma2", "olmo2", "gpt2", "phi", "mixtral", "recurrent_gemma", "mamba2"]
 )
-def test_tokens_may_stay(model_type: str) -> None:
-    """Positions that stay, with a gap, are restored too; the update put on again gives the same."""
+def test_tokens_may_remain(model_type: str) -> None:
+    """Remaining positions, with a gap, are restored too; applying the update again gives the same."""
     model = tiny(model_type)
     update = transfer_model(model, prompt(), keep=[2, 5], solver=Augmented())
     assert update.positions.tolist() == [2, 5, 6]
@@ -52,7 +52,7 @@ def test_post_norm_blocks_take_the_update_in_their_networks() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "gpt2", "granite", "mixtral", "recurrent_gemma"])
 def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
-    """Each block takes up the rounding of those before, so that little more than one rounding of the output is left."""
+    """Each block makes up for the rounding of those before it: the error is little more than one rounding of the output."""
     model = tiny(model_type, dtype)
     report = transfer_model(model, prompt()).report
     assert report.relative <= 32 * torch.finfo(dtype).eps
@@ -61,7 +61,7 @@ def test_lower_precision(model_type: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("model_type", ["gemma2", "llama", "olmo2", "granite", "gptj", "mamba", "mixtral", "qwen2_moe"])
 def test_a_guess_is_the_registered_family(model_type: str) -> None:
-    """Reading the wiring off the model gives what the data says."""
+    """The guessed wiring is the registered one."""
     found, known = guess(tiny(model_type)), registry().family(model_type)
     assert known is not None
     assert found.layers == known.layers
@@ -71,7 +71,7 @@ def test_a_guess_is_the_registered_family(model_type: str) -> None:
 
 
 def test_a_wrong_guess_is_not_used() -> None:
-    """The second site serves where it holds; where it does not hold either, the error says by how much."""
+    """The second site is used if it can be proven; otherwise the error gives both deviations."""
     model = tiny("llama")
     (block,) = guess(model).blocks
     wrong = attrs.evolve(guess(model), blocks=(attrs.evolve(block, bypass="mlp"),))
@@ -84,7 +84,7 @@ def test_a_wrong_guess_is_not_used() -> None:
 
 
 def test_a_model_that_is_not_wired_as_its_type_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A registered family that does not hold on the model at hand is found out by the outputs."""
+    """A registered family that does not fit the model is detected by the outputs."""
     known = registry().family("llama")
     assert known is not None
     wrong = attrs.evolve(known, blocks=tuple(attrs.evolve(block, bypass="mlp") for block in known.blocks))
@@ -95,7 +95,7 @@ def test_a_model_that_is_not_wired_as_its_type_is_refused(monkeypatch: pytest.Mo
 
 
 def test_what_cannot_work_is_refused() -> None:
-    """Each with what was got, what is needed, and the model untouched."""
+    """Each with an error that says what was got and what is needed; the model is not changed."""
     model = tiny("llama")
     before = state(model)
     many = torch.zeros(1, 65, dtype=torch.int64)
@@ -132,7 +132,7 @@ def attrs_like(**config: Any) -> nn.Module:
 
 
 def test_an_update_that_changes_nothing_is_an_error() -> None:
-    """The output without the update, where the context makes another: said, and only then."""
+    """An error if the output is that without the update although the context has an effect, and only then."""
     with pytest.raises(InertUpdateError, match=r"the same as without the update, and 0\.5 from that with the context"):
         refuse_inert(Difference(full=0.5, plain=0.0, effect=0.5, size=2.0))
     refuse_inert(Difference(full=0.0, plain=0.5, effect=0.5, size=2.0))
@@ -155,7 +155,7 @@ def test_another_model_is_refused() -> None:
 
 
 def test_an_unknown_model_without_layers_is_refused() -> None:
-    """A family whose paths are not there, and one in which a layer fits nothing."""
+    """A family whose paths do not exist, and one with a layer that fits no specification."""
     model = tiny("llama")
     for layers, message in (("model.blocks", "has no list of layers"), ("model.layers", "fits no block")):
         family = FamilySpec(name="x", models="llama", layers=layers, blocks=(attrs.evolve(_gpt2(), mixer="attn"),))

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from cli.test_cli import shell
 from ctxblocks_transformers import explain, load_skeleton
+from ctxblocks_transformers.wiring.wirings import NETWORKS
 from lm.folder import model_folder
 from lm.tiny import config_of, tiny
 
+from ctxblocks import WIRINGS
 from ctxblocks.cli import main
 
 
@@ -53,7 +55,7 @@ def test_consecutive_layers_of_one_kind_share_a_row() -> None:
     ],
 )
 def test_formulas_and_shapes(model_type: str, update: str, shift: str, tensors: dict[str, tuple[int, ...]]) -> None:
-    """Of each wiring, from tensors that are there."""
+    """For each wiring, with the shapes of existing tensors."""
     (row,) = explain(tiny(model_type)).rows
     assert row.update.startswith(update)
     assert row.shift.startswith(shift)
@@ -61,8 +63,13 @@ def test_formulas_and_shapes(model_type: str, update: str, shift: str, tensors: 
     assert len(row.projection) == 1
 
 
+def test_every_wiring_has_a_site() -> None:
+    """The table of sites covers the table of equations."""
+    assert set(NETWORKS) == set(WIRINGS)
+
+
 def test_a_known_model_is_explained_without_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command reads the configuration alone, and prints a line for layers that are alike."""
+    """The command reads the configuration alone, and prints one line for equal layers."""
     config_of("llama", num_hidden_layers=12, architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path)
     assert explain(load_skeleton(tmp_path)).rows[0].last == 11
     assert main(["explain", str(tmp_path)]) == 0

@@ -1,4 +1,4 @@
-"""Loading models and prompts: what works, and one line for each thing that does not."""
+"""Loading models and prompts, and errors of one line."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ def test_a_folder_is_loaded(folder: Path) -> None:
 
 
 def test_loading_says_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Neither a progress bar nor a warning, and the library's own settings are as they were."""
+    """Neither a progress bar nor a warning, and the library's settings are restored."""
     usual = logging.get_verbosity()
     logging.set_verbosity_info()
     logging.enable_progress_bar()
@@ -54,7 +54,7 @@ def test_experts_work_in_float64(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model_type", ["llama", "gpt2"])
 def test_a_model_without_tokenizer_takes_tokens(tmp_path: Path, model_type: str) -> None:
-    """Also where transformers builds an empty tokenizer, which would make nothing of any text."""
+    """Also if transformers builds an empty tokenizer, which turns any text into no tokens."""
     model, tokenizer = load_model(model_folder(tmp_path, model_type, tokenizer=False))
     assert tokenizer is None
     with pytest.raises(ArgumentError, match=r"a text for a model without a tokenizer, needs tokens, such as --tokens"):
@@ -135,7 +135,7 @@ def test_a_folder_that_is_not_there(name: str) -> None:
 
 
 def test_a_name_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Said at once where the hub's address does not resolve, not after a minute of trying."""
+    """Reported at once if the hub's address does not resolve, without a minute of retries."""
 
     def unresolved(*_: Any) -> None:
         raise OSError

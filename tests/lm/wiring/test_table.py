@@ -1,4 +1,4 @@
-"""The tables of docs/language-models.md hold: every row is computed and compared with what is printed."""
+"""Every row of the tables in docs/language-models.md is computed and compared with the printed one."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ SEVERAL = [family for family in FAMILIES if len(family.blocks) > 1]
 
 @pytest.mark.parametrize("model_type", EVERY)
 def test_a_row(model_type: str) -> None:
-    """Errors of all layers and the logits, at both sites, in both dtypes, are within bounds, here and in print."""
+    """Errors of all layers and the logits, at both sites, in both dtypes, are within bounds, computed and printed."""
     row = measure(model_type)
     assert all(error is None or error <= bound for error, bound in zip(row.errors, row.bounds(), strict=True)), row
     assert row.effect > 1e-3
@@ -31,7 +31,7 @@ def test_a_row(model_type: str) -> None:
 
 
 def test_the_table_is_complete() -> None:
-    """A row for every registered model type and for the guessed ones, in order, and what the page says of their number."""
+    """A row for every registered model type and for the guessed ones, in order, and their number in the text."""
     assert [cells[0].split()[0] for cells in ROWS] == EVERY
     wirings = {wiring for cells in ROWS for wiring in cells[1].split(", ")}
     assert wirings >= {"pre-norm", "sandwich", "branch-norm", "post-norm", "parallel", "mixer-only"}
@@ -52,7 +52,7 @@ def test_every_kind_of_layer_is_there(family: FamilySpec) -> None:
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_variant_fails(name: str) -> None:
-    """By an error that no round-off explains, of the printed size."""
+    """With an error far above round-off, of the printed size."""
     error = error_of(name)
     assert error > 1e-3
     (cells,) = [cells for cells in ERRORS if cells[0] == name]
@@ -70,8 +70,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("model_type", REFUSED)
-def test_what_no_update_restores_is_refused(model_type: str) -> None:
-    """Positions by count, tied layers, networks that mix tokens: with the reason, and the model as it was."""
+def test_models_that_no_update_restores_are_refused(model_type: str) -> None:
+    """Positions by count, tied layers, networks that mix tokens: with the reason, and the model is not changed."""
     model = tiny(model_type)
     before = state(model)
     with pytest.raises(ArgumentError, match=REFUSED[model_type]):
@@ -89,6 +89,6 @@ def test_a_mixer_without_one_projection_has_no_second_site(model_type: str) -> N
 @pytest.mark.parametrize("model_type", ["mistral", "gemma2", "gpt_oss", "qwen3"])
 @pytest.mark.parametrize("window", [1, 3, 64])
 def test_windows_shorter_and_longer_than_the_prompt(model_type: str, window: int) -> None:
-    """What the query cannot see, it can see through the tokens between; a window of one is no context."""
+    """Tokens outside the window act through the tokens in between; a window of one means no context."""
     model = tiny(model_type, sliding_window=window)
     assert transfer_model(model, prompt()).report.relative <= BOUNDS[torch.float64]

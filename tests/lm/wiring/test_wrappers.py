@@ -1,4 +1,4 @@
-"""The same blocks in other wrappers: without a head, beside a vision tower, after RoBERTa's positions, in half precision."""
+"""The same blocks in other wrappers: without a head, next to a vision tower, with RoBERTa's positions, in half precision."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ EXACT = 1e-10
 
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "mamba", "bert"])
 def test_a_model_without_a_head(model_type: str) -> None:
-    """Its last hidden states are what is restored; the family's path is taken without its first name."""
+    """The last hidden states are restored; the family's path is used without its first name."""
     model = tiny(model_type).base_model
     update = transfer_model(model, prompt())
     assert update.report.relative <= EXACT < update.report.effect
@@ -21,7 +21,7 @@ def test_a_model_without_a_head(model_type: str) -> None:
 
 
 def test_the_text_of_a_multimodal_model() -> None:
-    """Gemma 3 with its vision tower is guessed, layers further down, and exact for a prompt of text."""
+    """Gemma 3 with its vision tower, whose layers are nested deeper, is guessed, and exact for a prompt of text."""
     vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = Gemma3Config(
         text_config=config_of("gemma3_text").to_dict(), vision_config={**vision, "image_size": 28, "patch_size": 14}
@@ -35,7 +35,7 @@ def test_the_text_of_a_multimodal_model() -> None:
 
 @pytest.mark.parametrize("model_type", ["roberta", "camembert"])
 def test_positions_after_the_padding_tokens_number(model_type: str) -> None:
-    """The full run is the one of the model called on its tokens alone, and its positions are fewer by those."""
+    """The full run is that of a plain call on the tokens, and fewer positions are available."""
     model = tiny(model_type)
     update = transfer_model(model, prompt())
     with torch.no_grad():
@@ -47,5 +47,5 @@ def test_positions_after_the_padding_tokens_number(model_type: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "olmo2", "gptj", "qwen3_moe", "granite", "bert", "minimax"])
 def test_a_guess_in_half_precision(model_type: str, dtype: torch.dtype) -> None:
-    """Numbers of few digits are enough to read the wiring that float64 shows."""
+    """The wiring guessed in half precision is that guessed in float64."""
     assert guess(tiny(model_type, dtype)) == guess(tiny(model_type))
