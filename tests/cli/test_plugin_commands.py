@@ -1,5 +1,6 @@
 """Commands that plugins add to the command line, and what becomes of faulty ones."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 

@@ -11,8 +11,17 @@ from lm.tiny import prompt, tiny
 from theorems.helpers import block, problem
 from torch import Tensor
 
-from ctxblocks import Augmented, ContextOperator, Read, Stack, dynamics, factorize, implicit_update, transfer
-from ctxblocks import transfer_generation as generation
+from ctxblocks import (
+    Augmented,
+    ContextOperator,
+    Read,
+    Stack,
+    dynamics,
+    factorize,
+    implicit_update,
+    transfer,
+    transfer_generation as generation,
+)
 
 QUERY, CONTEXT = problem(2)
 FACTOR = 1 + 2.0**-16  # seen at once, and small enough for what checks itself
