@@ -49,10 +49,11 @@ def _said(value: object) -> str:
 def _lead(config: CompareConfig, seen: Measurements) -> str:
     firsts = [lines[0] for task in config.tasks if (lines := lines_of(seen, task, config.inputs, config.examples))]
     best = "; ".join(map(_best, firsts))
+    layers = "1 layer" if len(config.layers) == 1 else f"{len(config.layers)} layers of equal size"
+    models = "1 model" if config.seeds == 1 else f"{config.seeds} models"
     return (
-        f"{len(config.layers)} layers in stacks of {config.blocks} pre-norm blocks of width {config.width} with as many "
-        f"parameters each, trained on the same prompts and measured on {config.trials} new tasks, {config.seeds} "
-        f"of each." + (f" {best}." if best else "")
+        f"{layers} in stacks of {config.blocks} pre-norm blocks of width {config.width}, {models} of each, trained on the same "
+        f"prompts and measured on {config.trials} new tasks." + (f" {best}." if best else "")
     )
 
 
