@@ -1,7 +1,3 @@
-from .config import LENGTHS as LENGTHS
-from .config import BenchConfig as BenchConfig
-from .config import BenchPlan as BenchPlan
-from .config import plan_bench as plan_bench
+from .config import LENGTHS as LENGTHS, BenchConfig as BenchConfig, BenchPlan as BenchPlan, plan_bench as plan_bench
 from .report import Report as Report
-from .run import bench as bench
-from .run import steps_of as steps_of
+from .run import bench as bench, steps_of as steps_of

@@ -1,14 +1,16 @@
 from .entry import main as main
-from .options import Device as Device
-from .options import Json as Json
-from .options import Seed as Seed
-from .options import UnusedDevice as UnusedDevice
-from .options import UnusedSeed as UnusedSeed
-from .printing import console as console
-from .printing import new_table as new_table
-from .printing import print_json as print_json
-from .printing import print_lines as print_lines
-from .printing import progress_bars as progress_bars
-from .writing import new_folder as new_folder
-from .writing import write_bytes as write_bytes
-from .writing import write_text as write_text
+from .options import (
+    Device as Device,
+    Json as Json,
+    Seed as Seed,
+    UnusedDevice as UnusedDevice,
+    UnusedSeed as UnusedSeed,
+)
+from .printing import (
+    console as console,
+    new_table as new_table,
+    print_json as print_json,
+    print_lines as print_lines,
+    progress_bars as progress_bars,
+)
+from .writing import new_folder as new_folder, write_bytes as write_bytes, write_text as write_text

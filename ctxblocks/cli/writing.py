@@ -4,9 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ctxblocks.runs.files import make_folders
-from ctxblocks.runs.files import write_bytes as write_bytes
-from ctxblocks.runs.files import write_text as write_text
+from ctxblocks.runs.files import make_folders, write_bytes as write_bytes, write_text as write_text
 
 
 @contextlib.contextmanager

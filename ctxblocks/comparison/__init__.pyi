@@ -1,15 +1,8 @@
 from .cells import SCHEMA as SCHEMA
 from .conditions import CONDITIONS as CONDITIONS
-from .config import PRESETS as PRESETS
-from .config import CompareConfig as CompareConfig
-from .config import compare_config as compare_config
-from .decay import Decay as Decay
-from .decay import decay_exponent as decay_exponent
-from .folder import Comparison as Comparison
-from .folder import read_comparison as read_comparison
+from .config import PRESETS as PRESETS, CompareConfig as CompareConfig, compare_config as compare_config
+from .decay import Decay as Decay, decay_exponent as decay_exponent
+from .folder import Comparison as Comparison, read_comparison as read_comparison
 from .run import compare as compare
 from .section import comparison_section as comparison_section
-from .summary import Line as Line
-from .summary import lengths_of as lengths_of
-from .summary import order_differs as order_differs
-from .summary import summarize as summarize
+from .summary import Line as Line, lengths_of as lengths_of, order_differs as order_differs, summarize as summarize

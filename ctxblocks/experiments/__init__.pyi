@@ -1,10 +1,7 @@
 from .claims import Claim as Claim
 from .metrics import Metrics as Metrics
-from .presets import Configuration as Configuration
-from .presets import ModelConfig as ModelConfig
-from .presets import preset as preset
+from .presets import Configuration as Configuration, ModelConfig as ModelConfig, preset as preset
 from .record import Record as Record
 from .run import reproduce as reproduce
 from .section import reproduction_section as reproduction_section
-from .tasks import Prompts as Prompts
-from .tasks import linear_prompts as linear_prompts
+from .tasks import Prompts as Prompts, linear_prompts as linear_prompts

@@ -1,12 +1,12 @@
-from .content import Curve as Curve
-from .content import Figure as Figure
-from .content import Mean as Mean
-from .content import Page as Page
-from .content import Panel as Panel
-from .content import Section as Section
-from .content import Statement as Statement
-from .content import Table as Table
+from .content import (
+    Curve as Curve,
+    Figure as Figure,
+    Mean as Mean,
+    Page as Page,
+    Panel as Panel,
+    Section as Section,
+    Statement as Statement,
+    Table as Table,
+)
 from .page import render as render
-from .sources import read_sections as read_sections
-from .sources import write_page as write_page
-from .sources import write_report as write_report
+from .sources import read_sections as read_sections, write_page as write_page, write_report as write_report

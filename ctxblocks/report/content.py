@@ -3,9 +3,7 @@
 import attrs
 
 from ctxblocks.runs.claims import Claim
-from ctxblocks.runs.figure import Curve as Curve
-from ctxblocks.runs.figure import Figure as Figure
-from ctxblocks.runs.figure import Panel as Panel
+from ctxblocks.runs.figure import Curve as Curve, Figure as Figure, Panel as Panel
 from ctxblocks.runs.statistics import Mean as Mean
 
 Statement = Claim

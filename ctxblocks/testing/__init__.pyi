@@ -1,4 +1,2 @@
-from .cases import Case as Case
-from .cases import Conformance as Conformance
-from .cases import Property as Property
+from .cases import Case as Case, Conformance as Conformance, Property as Property
 from .options import Request as Request

@@ -11,10 +11,12 @@ import pytest
 
 from ctxblocks.blocks.layer import ContextualLayer, ProjectedLayer
 from ctxblocks.exactness.kinds import make_layer
-from ctxblocks.testing import theorem_dynamics as dynamics
-from ctxblocks.testing import theorem_factors as factors
-from ctxblocks.testing import theorem_stack as stack
-from ctxblocks.testing import theorem_transfer as transfer
+from ctxblocks.testing import (
+    theorem_dynamics as dynamics,
+    theorem_factors as factors,
+    theorem_stack as stack,
+    theorem_transfer as transfer,
+)
 from ctxblocks.testing.cases import Conformance
 
 __all__ = [

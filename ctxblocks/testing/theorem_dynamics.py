@@ -1,8 +1,7 @@
 """The learning dynamics of a prompt [Sec. 3, Prop. 3.1]."""
 
 import torch
-from hypothesis import assume
-from hypothesis import strategies as st
+from hypothesis import assume, strategies as st
 from torch import Tensor
 
 from ctxblocks.algebra.solvers import Augmented, LeastNorm, Solver

@@ -3,8 +3,7 @@
 import copy
 
 import torch
-from hypothesis import assume
-from hypothesis import strategies as st
+from hypothesis import assume, strategies as st
 from torch import Tensor
 
 from ctxblocks.algebra.operator import ContextOperator

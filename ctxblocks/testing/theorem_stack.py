@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from hypothesis import assume
-from hypothesis import strategies as st
+from hypothesis import assume, strategies as st
 from torch import Tensor
 
 from ctxblocks.algebra.solvers import Augmented, LeastNorm, Solver

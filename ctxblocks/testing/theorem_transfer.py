@@ -5,8 +5,7 @@ from typing import cast
 
 import pytest
 import torch
-from hypothesis import assume
-from hypothesis import strategies as st
+from hypothesis import assume, strategies as st
 from torch import Tensor
 
 from ctxblocks.algebra.operator import ContextOperator

@@ -5,21 +5,18 @@ from .prefixes.picture import picture as picture
 from .prefixes.prompt_dynamics import PromptDynamics as PromptDynamics
 from .prefixes.trace import trace as trace
 from .updates.course import Course as Course
-from .updates.model_update import Application as Application
-from .updates.model_update import ModelUpdate as ModelUpdate
-from .updates.replay import Replay as Replay
-from .updates.replay import replay as replay
+from .updates.model_update import Application as Application, ModelUpdate as ModelUpdate
+from .updates.replay import Replay as Replay, replay as replay
 from .updates.transfer import transfer_model as transfer_model
-from .wiring.difference import Difference as Difference
-from .wiring.difference import InertUpdateError as InertUpdateError
-from .wiring.explain import LayerReport as LayerReport
-from .wiring.explain import ModelReport as ModelReport
-from .wiring.explain import explain as explain
+from .wiring.difference import Difference as Difference, InertUpdateError as InertUpdateError
+from .wiring.explain import LayerReport as LayerReport, ModelReport as ModelReport, explain as explain
 from .wiring.guess import guess as guess
-from .wiring.load import LoadError as LoadError
-from .wiring.load import load_model as load_model
-from .wiring.load import load_skeleton as load_skeleton
-from .wiring.load import prompt_tokens as prompt_tokens
+from .wiring.load import (
+    LoadError as LoadError,
+    load_model as load_model,
+    load_skeleton as load_skeleton,
+    prompt_tokens as prompt_tokens,
+)
 
 __all__: list[str]
 

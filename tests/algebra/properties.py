@@ -8,8 +8,7 @@ from functools import cached_property
 
 import attrs
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from torch import Tensor
 
 from ctxblocks import Augmented, ContextOperator, DegenerateQueryError, ImplicitUpdate, LeastNorm, Metric

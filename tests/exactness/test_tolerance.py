@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from ctxblocks import Augmented, ContextOperator, LeastNorm, Metric, MixtureOfExperts, PlainBlock, Read, create

@@ -12,8 +12,7 @@ from testing import faulty_layers as layers
 from torch import Tensor
 
 from ctxblocks import ArgumentError, DeviceError, DtypeError, LayerSpec, PluginError, UnknownLayerError, registry
-from ctxblocks.cli import main
-from ctxblocks.cli import verify as command
+from ctxblocks.cli import main, verify as command
 from ctxblocks.exactness.kinds import KINDS
 from ctxblocks.exactness.verify import VerifyRow, plan_verify, verify
 

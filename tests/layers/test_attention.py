@@ -10,8 +10,7 @@ from ctxblocks_attention.attention import SelfAttention
 from ctxblocks_attention.config import LocalAttentionConfig, SelfAttentionConfig
 from ctxblocks_attention.local import LocalAttention
 from ctxblocks_attention.reference import multihead_attention, reference, transformers_attention
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from layers.definitions import METHODS, SEEDS, UNIT, arguments, draw, draw_weights
 from torch import Tensor
 

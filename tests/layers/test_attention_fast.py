@@ -9,8 +9,7 @@ from ctxblocks_attention import fused as _fused
 from ctxblocks_attention.attention import SelfAttention
 from ctxblocks_attention.config import LocalAttentionConfig, SelfAttentionConfig
 from ctxblocks_attention.fused import Reads, causal_with_self
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from layers.definitions import METHODS, SEEDS, UNIT, arguments, assert_as_defined
 from test_attention import EXAMPLES, SPECS, build, magnitude
 from torch import Tensor

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from ctxblocks_linear_attention.config import DeltaRuleConfig
 from ctxblocks_linear_attention.delta import DeltaRule
 from ctxblocks_linear_attention.reference import gated_delta_rule
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from layers.definitions import SEEDS, UNIT, assert_as_defined, draw, draw_weights
 from torch import Tensor
 from transformers.models.qwen3_next.modeling_qwen3_next import torch_recurrent_gated_delta_rule

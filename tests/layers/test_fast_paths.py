@@ -7,8 +7,7 @@ from typing import Any
 import attrs
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from layers import test_delta_rule, test_griffin, test_linear_attention
 from layers.definitions import METHODS, SEEDS, arguments, assert_as_defined, results
 from torch import Tensor

@@ -7,8 +7,7 @@ from ctxblocks_griffin.config import GriffinConfig
 from ctxblocks_griffin.griffin import Griffin
 from ctxblocks_griffin.lru import RESET
 from ctxblocks_griffin.reference import reference
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from layers.definitions import SEEDS, UNIT, draw, draw_weights, results
 from torch import Tensor
 

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from ctxblocks_linear_attention.config import LinearAttentionConfig
 from ctxblocks_linear_attention.linear import LinearAttention
 from ctxblocks_linear_attention.reference import lightning_attention
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from layers.definitions import SEEDS, UNIT, draw, draw_weights
 from torch import Tensor
 

@@ -8,8 +8,7 @@ from ctxblocks_rnn import GRU, LSTM, RNN, GRUConfig, LSTMConfig, RNNConfig, ctxb
 from ctxblocks_rnn.config import RecurrentConfig
 from ctxblocks_rnn.recurrent import RecurrentLayer
 from ctxblocks_rnn.reference import reference
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from layers.definitions import UNIT, arguments, draw_double, sizes
 from torch import Tensor, nn
 

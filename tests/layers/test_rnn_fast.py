@@ -7,8 +7,7 @@ import pytest
 import torch
 from ctxblocks_rnn.config import RecurrentConfig
 from ctxblocks_rnn.recurrent import RecurrentLayer
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from layers.definitions import (
     METHODS,
     arguments,

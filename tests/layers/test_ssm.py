@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from ctxblocks_ssm import SSM, SSMConfig, ctxblocks_layers
 from ctxblocks_ssm.reference import reference
 from ctxblocks_ssm.scan import decay, read_states
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from layers.definitions import UNIT, arguments, draw_double, scales, sizes
 from torch import Tensor
 

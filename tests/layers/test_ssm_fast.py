@@ -3,8 +3,7 @@
 import pytest
 import torch
 from ctxblocks_ssm import SSM, SSMConfig
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from layers.definitions import (
     METHODS,
     UNIT,

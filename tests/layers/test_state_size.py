@@ -14,8 +14,7 @@ import torch
 from ctxblocks_attention.attention import SelfAttention
 from ctxblocks_attention.local import LocalAttention
 from ctxblocks_griffin.griffin import Griffin
-from ctxblocks_linear_attention import running as _running
-from ctxblocks_linear_attention import wy as _wy
+from ctxblocks_linear_attention import running as _running, wy as _wy
 from ctxblocks_linear_attention.delta import DeltaRule
 from ctxblocks_linear_attention.linear import LinearAttention
 from ctxblocks_rnn.recurrent import RecurrentLayer

@@ -6,8 +6,7 @@ import types
 import attrs
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ctxblocks import ArgumentError, ContextualLayer, LayerSpec, PluginError, UnknownLayerError, hookimpl
 from ctxblocks.registration.registry import Registry

@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from ctxblocks_tasks import NoisyLinearConfig, RecallConfig, TaskConfig
-from ctxblocks_tasks import baselines as known
+from ctxblocks_tasks import NoisyLinearConfig, RecallConfig, TaskConfig, baselines as known
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
 

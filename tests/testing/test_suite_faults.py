@@ -3,17 +3,18 @@
 from collections.abc import Callable
 
 import pytest
-from testing import faulty_layers as layers
-from testing import faulty_states as states
+from testing import faulty_layers as layers, faulty_states as states
 
 from ctxblocks import LayerSpec
-from ctxblocks.testing import claims as _claims
-from ctxblocks.testing import contract as _contract
-from ctxblocks.testing import contract_fast as _contract_fast
-from ctxblocks.testing import contract_state as _contract_state
-from ctxblocks.testing import registry_group as _registry_group
-from ctxblocks.testing import suite
-from ctxblocks.testing import theorem as _theorem
+from ctxblocks.testing import (
+    claims as _claims,
+    contract as _contract,
+    contract_fast as _contract_fast,
+    contract_state as _contract_state,
+    registry_group as _registry_group,
+    suite,
+    theorem as _theorem,
+)
 from ctxblocks.testing.cases import Conformance
 
 pytestmark = pytest.mark.usefixtures("first_failure")

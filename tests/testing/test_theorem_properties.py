@@ -21,9 +21,7 @@ from ctxblocks.exactness import measure
 from ctxblocks.numerics import dot
 from ctxblocks.testing import theorem
 from ctxblocks.testing.cases import Conformance
-from ctxblocks.theorems import finetuning as core_finetuning
-from ctxblocks.theorems import generation as core_generation
-from ctxblocks.theorems import transfer as core_transfer
+from ctxblocks.theorems import finetuning as core_finetuning, generation as core_generation, transfer as core_transfer
 
 pytestmark = pytest.mark.usefixtures("first_failure")
 

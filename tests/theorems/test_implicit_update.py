@@ -1,4 +1,4 @@
-"""Theorem 2.2 and B.2 stand once: every theorem, and every update of a language model, comes from one function."""
+"""Theorems 2.2 and B.2 are implemented once: all theorem functions, also of language models, call one function."""
 
 import sys
 from collections.abc import Callable
@@ -11,8 +11,17 @@ from lm.tiny import prompt, tiny
 from theorems.helpers import block, problem
 from torch import Tensor
 
-from ctxblocks import Augmented, ContextOperator, Read, Stack, dynamics, factorize, implicit_update, transfer
-from ctxblocks import transfer_generation as generation
+from ctxblocks import (
+    Augmented,
+    ContextOperator,
+    Read,
+    Stack,
+    dynamics,
+    factorize,
+    implicit_update,
+    transfer,
+    transfer_generation as generation,
+)
 
 QUERY, CONTEXT = problem(2)
 FACTOR = 1 + 2.0**-16  # seen at once, and small enough for what checks itself
@@ -61,7 +70,7 @@ CALLS: dict[str, Callable[[], list[Tensor]]] = {
 
 @pytest.fixture(scope="module")
 def before() -> dict[str, list[Tensor]]:
-    """What every call gives as it is."""
+    """The results of all calls with the function as it is."""
     return {name: call() for name, call in CALLS.items()}
 
 
@@ -73,7 +82,7 @@ def test_every_update_comes_from_the_one_function(name: str, before: dict[str, l
 
 
 @pytest.mark.parametrize("depends", [True, False])
-def test_operator_and_shift_are_the_theorem_s(depends: bool) -> None:
+def test_operator_and_shift_match_the_theorem(depends: bool) -> None:
     """`P z = z'` and `r + Δb' = r'`; the identity where `z` does not depend on the context."""
     z, full_z, r, full_r = torch.randn(4, 3, 5, dtype=torch.float64)
     operator, shift = implicit_update(Read(z, r, depends), Read(full_z, full_r, depends), Augmented())
@@ -83,6 +92,6 @@ def test_operator_and_shift_are_the_theorem_s(depends: bool) -> None:
 
 
 def test_a_plain_block_has_no_shift() -> None:
-    """Without a residual stream there is nothing to add."""
+    """Without a residual stream the shift is None."""
     z, full_z = torch.randn(2, 3, 5, dtype=torch.float64)
     assert implicit_update(Read(z), Read(full_z), Augmented())[1] is None

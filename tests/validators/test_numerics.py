@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ctxblocks.numerics import accumulator, falling_exp, falling_exp_floor, linear_recurrence, normal_exp, widen
 
