@@ -69,7 +69,9 @@ def _print(report: "ModelReport", out: Console) -> None:
     heads = ("layers", "class", "wiring", "mixer", "takes the update", "output projection")
     table = new_table(out, *heads)
     for row in report.rows:
-        table.add_row(_span(row), row.kind, row.spec.wiring, row.spec.mixer or "–", _takes(row), _named(row.projection))
+        table.add_row(
+            _span(row), row.kind, row.spec.wiring, row.spec.mixer or "–", _named(row.changed), _named(row.projection)
+        )
     out.print(table)
     print_lines(
         out, (f"{wiring}: {WIRINGS[wiring]}" for wiring in dict.fromkeys(row.spec.wiring for row in report.rows))
@@ -81,13 +83,6 @@ def _print(report: "ModelReport", out: Console) -> None:
 
 def _span(row: "LayerReport") -> str:
     return str(row.first) if row.first == row.last else f"{row.first}–{row.last}"
-
-
-def _takes(row: "LayerReport") -> str:
-    """The tensors of the site, with their shapes; a parallel block has none."""
-    if not row.site or (row.site == "network" and row.spec.wiring == "parallel"):
-        return "–"
-    return _named(row.readers if row.site == "network" else row.projection)
 
 
 def _named(tensors: Mapping[str, tuple[int, ...]]) -> str:

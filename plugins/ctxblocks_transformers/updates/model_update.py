@@ -15,7 +15,7 @@ from ctxblocks_transformers.wiring.calling import evaluation, inputs_of
 from ctxblocks_transformers.wiring.difference import Difference, difference_of, refuse_inert
 from ctxblocks_transformers.wiring.reads import outputs_of
 from ctxblocks_transformers.wiring.sites import Hooks, Site
-from ctxblocks_transformers.wiring.view import view_of
+from ctxblocks_transformers.wiring.view import ModelView, view_of
 from ctxblocks_transformers.wiring.wirings import site_of
 
 
@@ -155,14 +155,22 @@ class ModelUpdate:
         Raises:
             ArgumentError: the model has other blocks.
         """
+        blocks = zip(self.view(model).blocks, self.sites, self.updates, strict=True)
+        return [(site_of(block, site), update) for block, site, update in blocks if update is not None]
+
+    def view(self, model: Any) -> ModelView:
+        """The layers of a model with the wiring of the update's family.
+
+        Raises:
+            ArgumentError: the model has other blocks.
+        """
         view = view_of(model, self.family)
         if model.config.model_type != self.model_type or len(view.blocks) != len(self.updates):
             raise ArgumentError(
                 f"model: got {model.config.model_type!r} with {len(view.blocks)} layers, needs {self.model_type!r} with "
                 f"{len(self.updates)}, the model that the update was made with"
             )
-        blocks = zip(view.blocks, self.sites, self.updates, strict=True)
-        return [(site_of(block, site), update) for block, site, update in blocks if update is not None]
+        return view
 
     def _positioned(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The arguments of a call, with the positions filled in."""

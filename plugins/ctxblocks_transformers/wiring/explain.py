@@ -30,6 +30,7 @@ class LayerReport:
         projection: the same for the mixer's output projection.
         update: the formula of the weight update.
         shift: the formula of the bias shift, and where it is added.
+        changed: those of `readers` or `projection` that take the update; none in parallel layers.
     """
 
     first: int
@@ -41,6 +42,7 @@ class LayerReport:
     projection: Tensors
     update: str
     shift: str
+    changed: Tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +96,7 @@ def _row(site: Site) -> LayerReport:
         projection=_shapes(block, (spec.projection,) if spec.projection else ()),
         update=update,
         shift=shift,
+        changed=_shapes(block, tuple(site.changed())),
     )
 
 

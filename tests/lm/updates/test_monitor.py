@@ -75,7 +75,7 @@ def test_blocks_whose_weights_do_not_change() -> None:
 
 
 def test_probes_of_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One number counts for all steps; other shapes than that or one for each step or pair are refused, and unknown names."""
+    """One number counts for all steps; shapes other than one number for each step or pair of steps are refused."""
     shared = Registry()
     plugin = type("Mine", (), {})()
     probes = [
