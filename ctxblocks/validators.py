@@ -104,11 +104,11 @@ def one_of(choices: Iterable[object], *, advice: str = "", by_class: bool = Fals
     )
 
 
-def each_once(*, advice: str = "", by_class: bool = False) -> Requirement:
-    """A sequence of one or more distinct, hashable values."""
+def each_once(*, empty: bool = False, advice: str = "", by_class: bool = False) -> Requirement:
+    """A sequence of distinct, hashable values; with `empty`, also one without any."""
     return Requirement(
-        lambda values: 0 < len(values) == len(set(values)),
-        "at least one, and each once",
+        lambda values: (empty or len(values) > 0) and len(values) == len(set(values)),
+        "each once" if empty else "at least one, and each once",
         advice=advice,
         by_class=by_class,
     )

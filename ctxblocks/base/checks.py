@@ -1,11 +1,9 @@
 """Checks of shapes, dtypes and devices, and of values; the latter copy to the host, so they run outside transforms only."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
-from ctxblocks.base.errors import ArgumentError, DeviceError, DtypeError, NonFiniteError, ShapeError
+from ctxblocks.base.errors import DeviceError, DtypeError, NonFiniteError, ShapeError
 
 
 def inside_transform() -> bool:
@@ -15,13 +13,6 @@ def inside_transform() -> bool:
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return True
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-
-
-def check_choice(name: str, got: str, allowed: Iterable[str]) -> None:
-    """Raise unless `got` is one of the words allowed."""
-    allowed = list(allowed)
-    if got not in allowed:
-        raise ArgumentError(f"{name}: got {got!r}, needs one of {', '.join(map(repr, allowed))}")
 
 
 def check_like(name: str, got: Tensor, wanted: Tensor, wanted_name: str) -> None:

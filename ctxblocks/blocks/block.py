@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks.algebra.operator import ContextOperator
-from ctxblocks.base.checks import check_batch, check_call, check_choice
+from ctxblocks.base.checks import check_batch, check_call
 from ctxblocks.base.errors import ArgumentError, ShapeError
 from ctxblocks.blocks.layer import ProjectedLayer
 from ctxblocks.blocks.maps import BlockMaps
@@ -20,6 +20,7 @@ from ctxblocks.blocks.read import Read
 from ctxblocks.blocks.sites import SITES, Site
 from ctxblocks.blocks.update import ImplicitUpdate
 from ctxblocks.blocks.weights import LinearWeights
+from ctxblocks.validators import one_of
 
 
 class ContextualBlock(BlockMaps):
@@ -119,7 +120,7 @@ class ContextualBlock(BlockMaps):
                 self._complete_read,
                 self._patched_read,
             )
-        check_choice("site", name, SITES)
+        one_of(SITES).check("site", name)
         if not isinstance(self.layer, ProjectedLayer):
             raise ArgumentError(
                 f"site: got 'out-proj' for {type(self.layer).__name__}, needs a ProjectedLayer, one that ends in a dense "

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks.algebra.operator import ContextOperator
-from ctxblocks.base.checks import check_choice
 from ctxblocks.base.errors import ArgumentError, ShapeError
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.layer import ContextualLayer
 from ctxblocks.blocks.networks import Network
 from ctxblocks.blocks.read import Read
 from ctxblocks.blocks.update import ImplicitUpdate
+from ctxblocks.validators import one_of
 
 Norm = Callable[[int], nn.Module]
 NormPosition = Literal["none", "pre", "post", "sandwich"]
@@ -94,7 +94,7 @@ class ResidualBlock(_SkipBlock):
         norm: NormPosition = "none",
         norm_class: Norm = nn.LayerNorm,
     ) -> None:
-        check_choice("norm", norm, _NORMS)
+        one_of(_NORMS).check("norm", norm)
         super().__init__(layer, network, _NORMS[norm], norm_class)
         self.norm = norm
         self.places = ("output-bias", "post-norm") if norm == "sandwich" else ("output-bias", "last-layer")

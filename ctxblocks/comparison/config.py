@@ -7,6 +7,7 @@ import torch
 
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.registration.registry import registry
+from ctxblocks.validators import at_least, each_once, more_than, share
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"examples": 8, "blocks": 2, "width": 16, "steps": 1500, "batch": 64, "trials": 64},
@@ -30,37 +31,6 @@ STANDARD = (
     "state-size",
 )
 """Probes that a comparison is expected to hold; it names those that no plugin provides."""
-
-
-def _positive(instance: Any, attribute: Any, value: Any) -> None:
-    if not value > 0:
-        raise ArgumentError(f"{attribute.name}: got {value!r}, needs more than 0")
-
-
-def _several(instance: Any, attribute: Any, value: Any) -> None:
-    if not value > 1:
-        raise ArgumentError(f"{attribute.name}: got {value!r}, needs at least 2, for a standard error")
-
-
-def _at_least_zero(instance: Any, attribute: Any, value: Any) -> None:
-    if not value >= 0:
-        raise ArgumentError(f"{attribute.name}: got {value!r}, needs at least 0")
-
-
-def _share(instance: Any, attribute: Any, value: Any) -> None:
-    if not 0 <= value <= 1:
-        raise ArgumentError(f"{attribute.name}: got {value!r}, needs a share from 0 to 1")
-
-
-def _distinct(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
-    if len(set(value)) < len(value):
-        raise ArgumentError(f"{attribute.name}: got {list(value)!r}, needs at least one, and each once")
-
-
-def _some(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
-    _distinct(instance, attribute, value)
-    if not value:
-        raise ArgumentError(f"{attribute.name}: got {list(value)!r}, needs at least one, and each once")
 
 
 @attrs.frozen(kw_only=True)
@@ -88,20 +58,20 @@ class CompareConfig:
     """
 
     preset: Literal["quick", "default"] = "quick"
-    layers: tuple[str, ...] = attrs.field(validator=_some)
-    tasks: tuple[str, ...] = attrs.field(validator=_some)
-    probes: tuple[str, ...] = attrs.field(validator=_distinct)
-    seeds: int = attrs.field(default=1, validator=_positive)
-    inputs: int = attrs.field(default=5, validator=_positive)
-    examples: int = attrs.field(validator=_positive)
-    blocks: int = attrs.field(validator=_positive)
-    width: int = attrs.field(validator=_positive)
-    steps: int = attrs.field(validator=_positive)
-    batch: int = attrs.field(validator=_positive)
-    learning_rate: float = attrs.field(default=3e-3, validator=_positive)
-    trials: int = attrs.field(validator=_several)
-    noise: float = attrs.field(default=0.5, validator=_at_least_zero)
-    corruption: float = attrs.field(default=0.2, validator=_share)
+    layers: tuple[str, ...] = attrs.field(validator=each_once())
+    tasks: tuple[str, ...] = attrs.field(validator=each_once())
+    probes: tuple[str, ...] = attrs.field(validator=each_once(empty=True))
+    seeds: int = attrs.field(default=1, validator=more_than(0))
+    inputs: int = attrs.field(default=5, validator=more_than(0))
+    examples: int = attrs.field(validator=more_than(0))
+    blocks: int = attrs.field(validator=more_than(0))
+    width: int = attrs.field(validator=more_than(0))
+    steps: int = attrs.field(validator=more_than(0))
+    batch: int = attrs.field(validator=more_than(0))
+    learning_rate: float = attrs.field(default=3e-3, validator=more_than(0))
+    trials: int = attrs.field(validator=at_least(2, advice="a standard error needs two"))
+    noise: float = attrs.field(default=0.5, validator=at_least(0))
+    corruption: float = attrs.field(default=0.2, validator=share())
     seed: int = 0
     device: str = "cpu"
 

@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ctxblocks.base.errors import ArgumentError, DtypeError
+from ctxblocks.base.errors import DtypeError
 from ctxblocks.base.messages import listed
 from ctxblocks.base.threads import one_thread
 from ctxblocks.blocks.block import ContextualBlock
@@ -22,6 +22,7 @@ from ctxblocks.exactness.kinds import KINDS, admits, build, make_layer
 from ctxblocks.exactness.measure import Measure
 from ctxblocks.registration.requests import device_of, specs_of
 from ctxblocks.registration.specs import LayerSpec
+from ctxblocks.validators import at_least
 
 BATCH = 8  # queries in one batch
 TOKENS = 6  # length of the longest context
@@ -128,8 +129,7 @@ def plan_verify(
     seed: int,
 ) -> VerifyPlan:
     """Check the arguments of `verify` and list the rows to compute."""
-    if examples < 1:
-        raise ArgumentError(f"examples: got {examples}, needs at least 1")
+    at_least(1).check("examples", examples)
     place, rows, notes = device_of(device), [], []
     for spec in specs_of(layers):
         offered = [make_layer(spec, config, 0) for config in spec.examples]

@@ -9,6 +9,7 @@ import torch
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.base.messages import closest, listed
 from ctxblocks.registration.requests import device_of
+from ctxblocks.validators import at_least
 
 FIGURES = (2, 3, 4, 5, 6)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -23,9 +24,7 @@ LEAST_EVALUATIONS = 5
 """A training that is too short for this many evaluations at that interval is evaluated more often."""
 
 
-def _positive(instance: object, attribute: "attrs.Attribute[int]", value: int) -> None:
-    if value < 1:
-        raise ArgumentError(f"{attribute.name}: got {value}, needs at least 1; raise it")
+_COUNT = at_least(1, advice="raise it")
 
 
 @attrs.frozen(kw_only=True)
@@ -47,12 +46,12 @@ class ModelConfig:
     name: str
     layer: str
     options: dict[str, int]
-    network_width: int = attrs.field(default=128, validator=_positive)
+    network_width: int = attrs.field(default=128, validator=_COUNT)
     norm: Literal["post", "pre"] | None = None
     width: int | None = None
-    blocks: int = attrs.field(default=1, validator=_positive)
-    steps: int = attrs.field(validator=_positive)
-    evaluate_every: int = attrs.field(validator=_positive)
+    blocks: int = attrs.field(default=1, validator=_COUNT)
+    steps: int = attrs.field(validator=_COUNT)
+    evaluate_every: int = attrs.field(validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
@@ -81,12 +80,12 @@ class Configuration:
     device: str = "cpu"
     dtype: str = "float32"
     models: tuple[ModelConfig, ...]
-    inputs: int = attrs.field(default=2, validator=_positive)
-    examples: int = attrs.field(default=100, validator=_positive)
-    batch: int = attrs.field(default=128, validator=_positive)
+    inputs: int = attrs.field(default=2, validator=_COUNT)
+    examples: int = attrs.field(default=100, validator=_COUNT)
+    batch: int = attrs.field(default=128, validator=_COUNT)
     learning_rate: float = 1e-3
-    validation_tasks: int = attrs.field(default=128, validator=_positive)
-    tasks: int = attrs.field(default=100, validator=_positive)
+    validation_tasks: int = attrs.field(default=128, validator=_COUNT)
+    tasks: int = attrs.field(default=100, validator=_COUNT)
     finetuning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 
     @property

@@ -11,8 +11,9 @@ from typing import Any
 
 import attrs
 
-from ctxblocks.base.errors import ArgumentError, CtxblocksError
+from ctxblocks.base.errors import CtxblocksError
 from ctxblocks.base.threads import one_thread
+from ctxblocks.validators import at_least
 
 Report = Callable[[object], None]
 """What a job calls with everything that it reports; the object has to be picklable."""
@@ -61,9 +62,10 @@ def workers_of(workers: int | None) -> int:
     Raises:
         ArgumentError: it is below 1.
     """
-    if workers is not None and workers < 1:
-        raise ArgumentError(f"workers: got {workers}, needs at least 1; leave it out for one per processor")
-    return processors() if workers is None else workers
+    if workers is None:
+        return processors()
+    at_least(1, advice="leave it out for one per processor").check("workers", workers)
+    return workers
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, report: Report) -> Iterator[Outcome]:

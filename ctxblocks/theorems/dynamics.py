@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ctxblocks.algebra.low_rank import LowRank
 from ctxblocks.algebra.solvers import LeastNorm, Solver
-from ctxblocks.base.checks import check_choice, inside_transform
+from ctxblocks.base.checks import inside_transform
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.base.memory import memory_errors
 from ctxblocks.base.records import STATIC, record
@@ -22,6 +22,7 @@ from ctxblocks.numerics import dot
 from ctxblocks.theorems.arguments import Block, check_tensors, solvers_of
 from ctxblocks.theorems.chunks import check_chunk, rows_at_a_time
 from ctxblocks.theorems.implicit_update import Placement
+from ctxblocks.validators import one_of
 
 
 @record
@@ -58,7 +59,7 @@ class Dynamics:
         """
         readers = self.block.network.readers
         if reader is not None:
-            check_choice("reader", reader, readers)
+            one_of(readers).check("reader", reader)
             return [readers[reader].weight]
         return [linear.weight for linear in readers.values()]
 

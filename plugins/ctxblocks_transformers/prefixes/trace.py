@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, LeastNorm, Read, Solver
+from ctxblocks.validators import one_of
 from ctxblocks_transformers.prefixes.base_pass import base_reads
 from ctxblocks_transformers.prefixes.choice import full_reads
 from ctxblocks_transformers.prefixes.measures import MEASURES, measure
@@ -60,8 +61,8 @@ def trace(
     """
     check_model(model, check)
     check_tokens(model, input_ids)
-    _one_of("queries", queries, ("last", "every"))
-    _one_of("route", route, ("auto", *ROUTES))
+    one_of(("last", "every")).check("queries", queries)
+    one_of(("auto", *ROUTES)).check("route", route)
     check_site(site)
     with evaluation(model), torch.no_grad():
         view = view_of(model, family_of(model) if family is None else family)
@@ -153,8 +154,3 @@ def _matrices(site: Site) -> list[Tensor]:  # (…, m, d) each
                 f"device_map of devices alone, without disk or offloading"
             )
     return matrices
-
-
-def _one_of(name: str, got: str, allowed: Sequence[str]) -> None:
-    if got not in allowed:
-        raise ArgumentError(f"{name}: got {got!r}, needs one of {', '.join(map(repr, allowed))}")

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, LeastNorm, Solver
+from ctxblocks import FamilySpec, ImplicitUpdate, LeastNorm, Solver
+from ctxblocks.validators import at_least
 from ctxblocks_transformers.updates.course import monitor
 from ctxblocks_transformers.updates.joining import joined, joined_steps
 from ctxblocks_transformers.updates.runs import Route, Run, route_of
@@ -141,8 +142,7 @@ def replay(
     check_model(model, check)
     check_tokens(model, input_ids)
     check_site(site)
-    if max_new_tokens < 1:
-        raise ArgumentError(f"max_new_tokens: got {max_new_tokens}, needs at least 1")
+    at_least(1).check("max_new_tokens", max_new_tokens)
     check_room(model, input_ids.shape[1], max_new_tokens - 1)
     with evaluation(model), torch.no_grad():
         view = view_of(model, family_of(model) if family is None else family)
