@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import math
 import re
+import types
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from ctxblocks_transformers.wiring.families import FAMILIES
 from ctxblocks_transformers.wiring.family import family_of
 from ctxblocks_transformers.wiring.guess import _layers_path
 from ctxblocks_transformers.wiring.sites import Hooks, by_token
+from ctxblocks_transformers.wiring.wirings import NETWORKS
 from lm.tiny import prompt, state, tiny
 from lm.wrong import WRONG, error_of
 
-from ctxblocks import FamilySpec, registry
+from ctxblocks import WIRINGS, BlockSpec, FamilySpec, registry
 
 PAGE = Path(__file__).parents[2] / "docs" / "language-models.md"
 TYPES = sorted(name for family in FAMILIES for name in family.models)
@@ -150,6 +152,9 @@ def count() -> str:
     return f"{len(EVERY)} model types with {len(classes)} classes of layers:"
 
 
+WIRING_HEADER = ("wiring", "equations", "update of the weights", "bias shift")
+
+
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Markdown."""
     lines = [tuple(header), *map(tuple, rows)]
@@ -173,6 +178,18 @@ def write(name: str, text: str) -> None:
     PAGE.write_text(made, "utf-8")
 
 
+def wirings() -> list[tuple[str, ...]]:
+    """Every wiring with its equations, and the update and bias shift of its site, as the plugin's own data say them."""
+    rows = []
+    for name, equations in WIRINGS.items():
+        branch = "the last norm" if "N network" in equations else ""
+        inner = "the network" if name == "post-norm" else ""
+        spec = BlockSpec(wiring=name, mixer="mixer", projection="projection", branch=branch, inner=inner)
+        block = types.SimpleNamespace(spec=spec)
+        rows.append((f"`{name}`", f"`{equations}`", *NETWORKS[name](block).formulas()))  # type: ignore[arg-type]
+    return rows
+
+
 def _between(name: str) -> str:
     return rf"(<!-- {name}: written by tests/lm/table\.py -->)(.*?)(<!-- end of {name} -->)"
 
@@ -180,6 +197,7 @@ def _between(name: str) -> str:
 def main() -> None:
     """Compute everything and write it."""
     torch.set_num_threads(1)
+    write("wirings", table(WIRING_HEADER, wirings()))
     rows = [measure(model_type) for model_type in EVERY]
     write("families", f"{count()}\n\n{table(HEADER, (row.cells() for row in rows))}")
     wrong = [(name, each[0], f"{error_of(name):.1g}") for name, each in WRONG.items()]

@@ -5,7 +5,7 @@ import torch
 from ctxblocks_transformers import transfer_model
 from ctxblocks_transformers.wiring.families import FAMILIES
 from ctxblocks_transformers.wiring.view import view_of
-from lm.table import BOUNDS, EVERY, PAGE, count, measure, printed
+from lm.table import BOUNDS, EVERY, PAGE, count, measure, printed, wirings
 from lm.tiny import prompt, state, tiny
 from lm.wrong import WRONG, error_of
 
@@ -92,3 +92,8 @@ def test_windows_shorter_and_longer_than_the_prompt(model_type: str, window: int
     """Tokens outside the window act through the tokens in between; a window of one means no context."""
     model = tiny(model_type, sliding_window=window)
     assert transfer_model(model, prompt()).report.relative <= BOUNDS[torch.float64]
+
+
+def test_wirings_are_printed_from_their_data() -> None:
+    """The page's table of wirings holds the equations of `WIRINGS` and the formulas of their sites."""
+    assert [tuple(row) for row in printed("wirings")] == wirings()
