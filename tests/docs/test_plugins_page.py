@@ -27,7 +27,7 @@ def test_the_page_s_code_runs(
     torch.manual_seed(0)
     names: dict[str, object] = {}
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         if block.startswith("# leaky.py"):
             (tmp_path / "leaky.py").write_text(block, "utf-8")
