@@ -14,4 +14,7 @@ __all__ = sorted([*__all__, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
-    return importlib.metadata.version("ctxblocks") if name == "__version__" else _resolve(name)
+    if name != "__version__":
+        return _resolve(name)
+    globals()[name] = importlib.metadata.version("ctxblocks")  # looked up once
+    return globals()[name]
