@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ctxblocks import ArgumentError, ContextOperator, FamilySpec, ImplicitUpdate
+from ctxblocks.cli import write_bytes
 
 FORMAT, VERSION = "ctxblocks-model-update", 1
 WHOLE = ("input_ids", "positions", "full", "plain", "found")
@@ -105,25 +105,14 @@ def _checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a temporary file in the same folder, flush and rename it, so that readers see the old file or the new one.
+    """Write the file completely or not at all.
 
     Raises:
         ArgumentError: the folder does not exist or cannot be written.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        write_bytes(path, content)
     except OSError as error:
         raise ArgumentError(
             f"save: got {str(path)!r}, needs a path in a folder that can be written ({error.strerror}); create it first"
         ) from error
-    aside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.chmod(0o644)
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
