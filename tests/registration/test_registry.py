@@ -154,8 +154,8 @@ def test_unregister_by_object_and_by_name() -> None:
 REFUSED = {
     "misspelt": (
         module("m", ctxblocks_layer=hookimpl(lambda: [])),
-        r"plugin 'bad': got a hook named 'ctxblocks_layer', needs one of ctxblocks_commands, ctxblocks_families, ctxblocks_layers, "
-        r"ctxblocks_observers, ctxblocks_probes, ctxblocks_sections, ctxblocks_tasks; "
+        r"plugin 'bad': got a hook named 'ctxblocks_layer', needs one of ctxblocks_commands, "
+        r"ctxblocks_families, ctxblocks_layers, ctxblocks_observers, ctxblocks_probes, ctxblocks_sections, ctxblocks_tasks; "
         r"did you mean 'ctxblocks_layers' or 'ctxblocks_tasks' or 'ctxblocks_families'\?",
     ),
     "unmarked": (

@@ -192,7 +192,7 @@ def test_several_runs_on_one_page(folder: Path, finished: tuple[Path, object], t
         (
             "run.json",
             '{"kind": "comparison", "format": 2, "configuration": {}}',
-            "run.json: is not that of a whole comparison (KeyError)",
+            "run.json: is not that of a whole comparison (ClassValidationError)",
         ),
         ("run.json", '{"kind": "reproduction", "format": 9}', "run.json: is a reproduction of format 9, needs"),
         ("cells/gru--linear--0.parquet", "PAR1", "gru--linear--0.parquet: cannot be read"),
