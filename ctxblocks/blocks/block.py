@@ -58,10 +58,10 @@ class ContextualBlock(BlockMaps):
             chunk: number of rows, over the whole batch, that the network processes at a time; None for all at once.
         """
         if update is None:
-            return self.join(read.bypass, self.network.rows(read.z, chunk))
+            return self.join(read.bypass, self.network.rows(read.z, None, chunk))
         if update.last_layer() is not None:
             return self.join(read.bypass, self.network(read.z, update.operator, update.last_layer()))
-        output = self.network.rows(update.operator.apply(read.z), chunk)
+        output = self.network.rows(read.z, update.operator, chunk)
         if update.shift is None:
             return self.join(read.bypass, output)
         if update.carrier is not None:

@@ -61,12 +61,14 @@ class Network(nn.Module, abc.ABC):
     def rows(
         self,
         z: Tensor,  # (…, d)
+        operator: ContextOperator | None,
         chunk: int | None,
     ) -> Tensor:  # (…, d)
-        """The output, computed for `chunk` rows of the whole batch at a time; None for all at once."""
+        """The output for the input `P z`, computed for `chunk` rows of the whole batch at a time; None for all at once."""
         if chunk is None or z.shape[:-1].numel() <= chunk:
-            output: Tensor = self(z)
+            output: Tensor = self(z, operator)
             return output
+        z = z if operator is None else operator.apply(z)
         return torch.cat([self(part) for part in z.reshape(-1, z.shape[-1]).split(chunk)]).view(z.shape)
 
     @abc.abstractmethod

@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_written_is_2(
 ) -> None:
     """The error is raised before anything is measured."""
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("ctxblocks.bench.run.bench", lambda *_, **__: pytest.fail("measured first"))
+    monkeypatch.setattr("ctxblocks.bench.bench", lambda *_, **__: pytest.fail("measured first"))
     with registered() as spec:
         assert main(arguments(spec.name, tmp_path / "file" / "bench")) == 2
     assert "out: got" in capsys.readouterr().err

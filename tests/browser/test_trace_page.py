@@ -44,7 +44,7 @@ def test_tokens_are_text(written: Path, visit: Visit) -> None:
     shown = visit(written).page
     assert shown.locator("#text").evaluate("each => each.textContent") == "".join(TOKENS)
     assert shown.locator("#text b").count() == 0
-    assert shown.locator("h1").inner_text() == "<tiny> model: what each token does to the weights"
+    assert shown.locator("h1").inner_text() == "<tiny> model: effect of each token on the weights"
 
 
 def test_line_breaks_and_nothing_can_be_pointed_at(tmp_path: Path, visit: Visit) -> None:

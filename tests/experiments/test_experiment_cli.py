@@ -20,7 +20,7 @@ COMMAND = ["reproduce", "--device", "cpu"]
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Configuration:
     """The command's configuration, whatever was asked for; the current folder is empty."""
     config = attrs.evolve(small_configuration(3), models=small_configuration(3, steps=10).models)
-    monkeypatch.setattr("ctxblocks.experiments.presets.preset", lambda *arguments, **options: config)
+    monkeypatch.setattr("ctxblocks.experiments.preset", lambda *arguments, **options: config)
     monkeypatch.chdir(tmp_path)
     return config
 
