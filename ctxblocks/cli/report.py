@@ -24,8 +24,8 @@ def report(
 ) -> None:
     """Write one self-contained HTML page of one or several runs.
 
-    It holds claims with verdicts, tables that can be sorted, figures whose curves can be switched on and off, the numbers
-    behind them, and settings, seeds and versions. For an unfinished run it lists what is missing, and shows the rest.
+    It holds claims with verdicts, tables that can be sorted, figures with their numbers and with curves that can be switched
+    on and off, and settings, seeds and versions. For an unfinished run it lists what is missing, and shows the rest.
     """
     from ctxblocks.report import write_report
 

@@ -120,7 +120,7 @@ def test_measures_and_blocks(written: Path, visit: Visit) -> None:
 
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("queries", ["last", "every"])
-def test_what_is_told_is_what_is_held(queries: str, width: int, visit: Visit, tmp_path: Path) -> None:
+def test_the_readout_holds_the_measured_value(queries: str, width: int, visit: Visit, tmp_path: Path) -> None:
     """The value under the pointer, of the heatmap's cell and of the text's token."""
     path = tmp_path / "trace.html"
     path.write_text(page(trace(tiny("llama"), prompt(len(TOKENS)), queries=queries), TOKENS))
@@ -132,24 +132,24 @@ def test_what_is_told_is_what_is_held(queries: str, width: int, visit: Visit, tm
     assert box is not None
     width, height = box["width"] / len(values[0]), box["height"] / len(values)
     canvas.hover(position={"x": 2.5 * width, "y": 1.5 * height})
-    told = shown.locator("#readout").inner_text()
+    text = shown.locator("#readout").inner_text()
     token = data["first"] + 2
-    assert told.startswith(f"token {token} {json.dumps(TOKENS[token], ensure_ascii=False)}, block 1: marginal-change ")
-    assert float(told.rsplit(" ", 1)[1]) == pytest.approx(values[1][2], rel=1e-3)
+    assert text.startswith(f"token {token} {json.dumps(TOKENS[token], ensure_ascii=False)}, block 1: marginal-change ")
+    assert float(text.rsplit(" ", 1)[1]) == pytest.approx(values[1][2], rel=1e-3)
     shown.select_option("#block", "0")
     shown.locator("#text span").nth(data["first"] + 1).hover()
     assert float(shown.locator("#readout").inner_text().rsplit(" ", 1)[1]) == pytest.approx(values[0][1], rel=1e-3)
 
 
-def test_what_is_told_follows_the_measure(written: Path, visit: Visit) -> None:
-    """Another one is told of the same cell."""
+def test_the_value_shown_follows_the_measure(written: Path, visit: Visit) -> None:
+    """After another measure is selected, the same token shows its value there."""
     shown = visit(written).page
     shown.locator("#canvas").hover(position={"x": 30, "y": 5})
     shown.select_option("#measure", "norm")
-    told = shown.locator("#readout").inner_text()
+    text = shown.locator("#readout").inner_text()
     value = json.loads(shown.locator("#data").evaluate("each => each.textContent"))["measures"]["norm"]["values"][0][1]
-    assert told.startswith(f"token 1 {json.dumps(TOKENS[1])}, block 0: norm ")
-    assert float(told.rsplit(" ", 1)[1]) == pytest.approx(value, rel=1e-3)
+    assert text.startswith(f"token 1 {json.dumps(TOKENS[1])}, block 0: norm ")
+    assert float(text.rsplit(" ", 1)[1]) == pytest.approx(value, rel=1e-3)
 
 
 def in_window(part: Locator) -> bool:
@@ -159,7 +159,7 @@ def in_window(part: Locator) -> bool:
     return found
 
 
-def test_what_is_told_is_in_sight(long: Path, visit: Visit) -> None:
+def test_the_readout_is_in_sight(long: Path, visit: Visit) -> None:
     """On a phone too, with the heatmap far below."""
     shown = visit(long, 390, 844).page
     shown.locator("#text span").first.hover()

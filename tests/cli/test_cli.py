@@ -10,7 +10,6 @@ import subprocess
 import sys
 import types
 from collections.abc import Sequence
-from pathlib import Path
 
 import attrs
 import pytest
@@ -20,7 +19,6 @@ import ctxblocks
 from ctxblocks import ContextualLayer, LayerSpec, Traits, hookimpl
 from ctxblocks.cli import Device, Json, Seed, UnusedDevice, UnusedSeed, layers, main
 from ctxblocks.cli.entry import COMMANDS, app, plugin_commands
-from ctxblocks.registration.plugins import installed
 from ctxblocks.registration.registry import Registry
 
 HEAVY = ("torch", "matplotlib", "numpy", "scipy", "sklearn", "pyarrow", "transformers", "ctxblocks_")
@@ -193,61 +191,6 @@ def test_layers_as_json(shared: Registry, capsys: pytest.CaptureFixture[str]) ->
         "clashes": {"same": ["one", "two"]},
         "blocked": ["mine:slow"],
     }
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            "layer",
-            "ctxblocks: got 'layer', needs one of the commands layers, verify, reproduce, bench, compare, report, explain, "
-            "export, trace; did you mean 'layers'?",
-        ),
-        (
-            "--bogus",
-            "ctxblocks: got '--bogus', needs one of the commands layers, verify, reproduce, bench, compare, report, explain,",
-        ),
-        ("layers --bogus", "Unknown option: --bogus. See ctxblocks layers --help."),
-        ("layers --device tpu", 'Invalid value "tpu" for --device. Choose from: "auto", "cpu", "cuda".'),
-        ("layers --seed x", 'Invalid value for --seed: unable to convert "x" into int. See ctxblocks layers --help.'),
-        ("layers --seed", 'Command "layers" parameter --seed requires an argument. See ctxblocks layers --help.'),
-        ("layers extra", "Unused Tokens: ['extra']. See ctxblocks layers --help."),
-    ],
-)
-def test_a_wrong_command_line_is_one_line(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, the message on stderr, nothing on stdout."""
-    assert main(arguments.split()) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(f"error: {message}")
-    assert err.count("\n") == 1
-
-
-def test_an_error_of_ctxblocks_is_one_line() -> None:
-    """So is what the package itself refuses, here a list of blocked plugins."""
-    result = shell(["layers"], CTXBLOCKS_BLOCK="nobody")
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: CTXBLOCKS_BLOCK: got 'nobody', needs names of installed plugins: ")
-    assert result.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(("redirection", "code"), [("> /dev/full", 2), (">&-", 2), ("| true", 1)])
-@pytest.mark.parametrize("arguments", ["layers --json", "layers", "--help"])
-def test_output_that_cannot_be_written(arguments: str, redirection: str, code: int, tmp_path: Path) -> None:
-    """A full disk and a closed stdout are reported in one line; a pipe that its reader has closed, as `head` does, is not."""
-    script = tmp_path / "run.py"
-    script.write_text("import sys, time; time.sleep(0.2); from ctxblocks.cli import main; sys.exit(main())\n")
-    command = f"{sys.executable} {script} {arguments} {redirection}; exit ${{PIPESTATUS[0]}}"
-    environment = {
-        **os.environ,
-        "PYTHONUNBUFFERED": "",
-        "CTXBLOCKS_BLOCK": ",".join(installed()),
-    }  # a short, late write
-    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
-    message = {"> /dev/full": "[Errno 28] No space left on device", ">&-": "ctxblocks: stdout is closed, needs some"}
-    assert result.returncode == code
-    assert result.stderr.startswith(f"error: {message[redirection]}" if code == 2 else "")
-    assert result.stderr.count("\n") == (1 if code == 2 else 0)
 
 
 def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The pictures of a page: curves that can be distinguished, colours that follow the page's, and the numbers behind them."""
+"""The pictures of a page: curves that can be distinguished, colours that follow the page's, and their numbers."""
 
 import itertools
 import re
