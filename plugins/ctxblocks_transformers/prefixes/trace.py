@@ -14,10 +14,11 @@ from ctxblocks_transformers.prefixes.measures import MEASURES, measure
 from ctxblocks_transformers.prefixes.prompt_dynamics import PromptDynamics, Queries
 from ctxblocks_transformers.prefixes.routes import ROUTES, Reads, ordinary
 from ctxblocks_transformers.wiring.calling import evaluation
-from ctxblocks_transformers.wiring.checks import check_model, check_tokens
+from ctxblocks_transformers.wiring.checks import check_model
 from ctxblocks_transformers.wiring.family import family_of
 from ctxblocks_transformers.wiring.reads import BlockReads
 from ctxblocks_transformers.wiring.sites import Site
+from ctxblocks_transformers.wiring.tokens import Prompt, tokens_of
 from ctxblocks_transformers.wiring.view import view_of
 from ctxblocks_transformers.wiring.wirings import check_site, sites_of
 
@@ -28,7 +29,7 @@ RouteName = Literal["auto", "copies", "states", "batches", "one by one"]
 
 def trace(
     model: Any,
-    input_ids: Tensor,  # (1, n + 1)
+    input_ids: Prompt,  # (1, n + 1)
     *,
     queries: Queries = "last",
     site: Literal["network", "out-proj"] = "network",
@@ -42,7 +43,7 @@ def trace(
 
     Args:
         model: a causal language model or an encoder of transformers, on one device or spread over several.
-        input_ids: the prompt.
+        input_ids: the prompt as tokens: a tensor, a list, or what a tokenizer returns for one text.
         queries: `"last"`, every prefix of the context with the prompt's last token as the query; or `"every"`, each token
             as the query of the tokens before it.
         site: `"network"`, the readers of each block's network (in blocks without a network the other site), or `"out-proj"`.
@@ -60,7 +61,7 @@ def trace(
         DegenerateQueryError: a block's input without context is zero; `Augmented()` has an update there.
     """
     check_model(model, check)
-    check_tokens(model, input_ids)
+    input_ids = tokens_of(model, input_ids)
     one_of(("last", "every")).check("queries", queries)
     one_of(("auto", *ROUTES)).check("route", route)
     check_site(site)
@@ -68,7 +69,6 @@ def trace(
         view = view_of(model, family_of(model) if family is None else family)
         sites = sites_of(view, site)
         weights = [_matrices(each) for each in sites]
-        input_ids = input_ids.to(model.get_input_embeddings().weight.device)
         if queries == "every":
             tokens, how, deviation = input_ids[0], "one pass", 0.0
             reads = ordinary(model, sites, input_ids, slice(None))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, ShapeError
 from ctxblocks_transformers.export import merge, peft, store
-from ctxblocks_transformers.wiring.calling import evaluation, inputs_of
+from ctxblocks_transformers.wiring.calling import evaluation, input_device, inputs_of
 from ctxblocks_transformers.wiring.difference import Difference, difference_of, refuse_inert
 from ctxblocks_transformers.wiring.reads import outputs_of
 from ctxblocks_transformers.wiring.sites import Hooks, Site
@@ -65,8 +65,8 @@ class ModelUpdate:
 
     def inputs(self, model: Any) -> dict[str, Any]:
         """The arguments with which to call a model on the remaining tokens, at their positions in the prompt."""
-        device = model.get_input_embeddings().weight.device
-        return inputs_of(model, self.input_ids[:, self.positions].to(device), self.positions)
+        ids = self.input_ids[:, self.positions.to(self.input_ids.device)]
+        return inputs_of(model, ids.to(input_device(model)), self.positions)
 
     @contextlib.contextmanager
     def applied(self, model: Any) -> Iterator["Application"]:

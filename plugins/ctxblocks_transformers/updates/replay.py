@@ -14,12 +14,13 @@ from ctxblocks_transformers.updates.joining import joined, joined_steps
 from ctxblocks_transformers.updates.runs import Route, Run, route_of
 from ctxblocks_transformers.updates.transfer import solvers_of
 from ctxblocks_transformers.wiring.calling import evaluation
-from ctxblocks_transformers.wiring.checks import check_model, check_room, check_tokens
+from ctxblocks_transformers.wiring.checks import check_model, check_room
 from ctxblocks_transformers.wiring.difference import Difference, difference_of, refuse_inert
 from ctxblocks_transformers.wiring.family import family_of
 from ctxblocks_transformers.wiring.passes import check_start, complete, observe
 from ctxblocks_transformers.wiring.reads import BlockReads
 from ctxblocks_transformers.wiring.sites import Hooks, Site, rows
+from ctxblocks_transformers.wiring.tokens import Prompt, tokens_of
 from ctxblocks_transformers.wiring.view import ModelView, view_of
 from ctxblocks_transformers.wiring.wirings import check_site, sites_of
 
@@ -109,7 +110,7 @@ class Replay:
 
 def replay(
     model: Any,
-    input_ids: Tensor,  # (1, T)
+    input_ids: Prompt,  # (1, T)
     max_new_tokens: int,
     *,
     site: Literal["network", "out-proj"] = "network",
@@ -127,7 +128,7 @@ def replay(
 
     Args:
         model: a causal language model of transformers; it is not changed.
-        input_ids: the prompt.
+        input_ids: the prompt as tokens: a tensor, a list, or what a tokenizer returns for one text.
         max_new_tokens: the length of the response.
         site, solver, family: see `transfer_model`.
         eos_token_id: the token after which to stop; by default none.
@@ -140,7 +141,7 @@ def replay(
         InertUpdateError: the updates of a step have no effect although the prompt has.
     """
     check_model(model, check)
-    check_tokens(model, input_ids)
+    input_ids = tokens_of(model, input_ids)
     check_site(site)
     at_least(1).check("max_new_tokens", max_new_tokens)
     check_room(model, input_ids.shape[1], max_new_tokens - 1)

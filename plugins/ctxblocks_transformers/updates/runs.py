@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks import ArgumentError
-from ctxblocks_transformers.wiring.calling import accepted, inputs_of
+from ctxblocks_transformers.wiring.calling import accepted, input_device, inputs_of
 from ctxblocks_transformers.wiring.difference import round_off
 from ctxblocks_transformers.wiring.guess import probe_tokens
 from ctxblocks_transformers.wiring.reads import outputs_of
@@ -33,7 +33,7 @@ class Run:
         self.model, self.route = model, route
         self.name = next((name for name in CACHES if name in accepted(model)), "")
         self.cache: Any = None
-        self.ids = torch.empty(1, 0, dtype=torch.int64, device=model.get_input_embeddings().weight.device)
+        self.ids = torch.empty(1, 0, dtype=torch.int64, device=input_device(model))
         self.positions = torch.empty(0, dtype=torch.int64)
 
     def add(

@@ -4,22 +4,22 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from ctxblocks import ArgumentError, FamilySpec, LeastNorm, Solver
 from ctxblocks_transformers.updates.model_update import ModelUpdate
 from ctxblocks_transformers.wiring.calling import evaluation
-from ctxblocks_transformers.wiring.checks import check_model, check_tokens, remaining
+from ctxblocks_transformers.wiring.checks import check_model, remaining
 from ctxblocks_transformers.wiring.difference import allowed, refuse_inert
 from ctxblocks_transformers.wiring.family import family_of
 from ctxblocks_transformers.wiring.passes import remove
+from ctxblocks_transformers.wiring.tokens import Prompt, tokens_of
 from ctxblocks_transformers.wiring.view import view_of
 from ctxblocks_transformers.wiring.wirings import check_site, sites_of
 
 
 def transfer_model(
     model: Any,
-    input_ids: Tensor,  # (1, T)
+    input_ids: Prompt,  # (1, T)
     keep: Sequence[int] | None = None,
     *,
     query: int = -1,
@@ -35,7 +35,7 @@ def transfer_model(
 
     Args:
         model: a causal language model or an encoder of transformers.
-        input_ids: the prompt.
+        input_ids: the prompt as tokens: a tensor, a list, or what a tokenizer returns for one text.
         keep: positions that remain in addition to the query's; by default none, so that everything else is removed.
         query: the position of the token whose output counts; by default the last.
         site: `"network"`, the readers of each block's network (in blocks without a network the other site), or `"out-proj"`,
@@ -53,7 +53,7 @@ def transfer_model(
         InertUpdateError: the update has no effect.
     """
     check_model(model, check)
-    check_tokens(model, input_ids)
+    input_ids = tokens_of(model, input_ids)
     check_site(site)
     remain = remaining(input_ids.shape[1], keep, query)
     row, positions = remain.index(query % input_ids.shape[1]), torch.tensor(remain)

@@ -61,6 +61,12 @@ def inputs_of(model: Any, input_ids: Tensor, positions: Tensor) -> dict[str, Any
     return inputs
 
 
+def input_device(model: Any) -> torch.device:
+    """The device for a model's tokens: that of its embeddings; of offloaded ones the CPU, from where they are moved."""
+    device: torch.device = model.get_input_embeddings().weight.device
+    return torch.device("cpu") if device.type == "meta" else device
+
+
 def accepted(model: nn.Module) -> set[str]:
     """The argument names of the model's `forward`."""
     return set(inspect.signature(model.forward).parameters)

@@ -1,12 +1,13 @@
 """Checks of models and prompts, made once before anything is computed."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ctxblocks import ArgumentError, DtypeError, NonFiniteError, ShapeError
+from ctxblocks import ArgumentError, NonFiniteError, ShapeError
 from ctxblocks_transformers.wiring.calling import first_position
 
 
@@ -20,11 +21,32 @@ def check_model(model: Any, values: bool = True) -> None:
     name, config = type(model).__name__, getattr(model, "config", None)
     if not isinstance(model, nn.Module) or config is None:
         raise ArgumentError(f"model: got {name}, needs a loaded model of transformers")
+    _check_bare(model)
     check_config(config, name)
     if getattr(model, "hf_quantizer", None) is not None:
         raise _quantised(name)
     if values:
         _check_finite(model)
+
+
+def _check_bare(model: nn.Module) -> None:
+    """Refuse wrappers, which hide the layers or do not call their hooks.
+
+    Raises:
+        ArgumentError: it is a model of PEFT, a compiled one, or its weights are on the meta device for good.
+    """
+    name = type(model).__name__
+    if callable(getattr(model, "get_base_model", None)):
+        raise ArgumentError(
+            f"model: got {name}, a wrapper of PEFT, needs the model in it; pass model.get_base_model(), whose layers have the "
+            f"adapter"
+        )
+    compiled = isinstance(model, torch._dynamo.OptimizedModule) if "torch._dynamo" in sys.modules else False
+    if compiled or any(module._compiled_call_impl is not None for module in model.modules()):
+        raise ArgumentError(
+            f"model: got a compiled {name}, whose compiled code does not call hooks, needs the model as it was before "
+            f"torch.compile" + ("; pass model._orig_mod" if compiled else "; load it again, or compile it afterwards")
+        )
 
 
 def check_config(config: Any, name: str) -> None:
@@ -42,36 +64,24 @@ def check_config(config: Any, name: str) -> None:
         raise _quantised(name)
 
 
+def check_loaded(model: nn.Module) -> None:
+    """Raise unless a model has weights, which an offloaded one gets from elsewhere for each call.
+
+    Raises:
+        ArgumentError: all parameters are on the meta device.
+    """
+    offloaded = any("_hf_hook" in vars(module) for module in model.modules())
+    if not offloaded and all(parameter.device.type == "meta" for parameter in model.parameters()):
+        raise ArgumentError(
+            f"model: got {type(model).__name__} on the meta device, needs weights; load it with load_model(…)"
+        )
+
+
 def _quantised(name: str) -> ArgumentError:
     return ArgumentError(
         f"model: got the quantised {name}, whose weights are not matrices that an update could be added to; "
         f"load it without quantization_config"
     )
-
-
-def check_tokens(model: Any, input_ids: Tensor) -> None:
-    """Raise unless `input_ids (1, T)` is one prompt of at least two tokens within the model's range of positions.
-
-    Raises:
-        ShapeError: it is a batch, has one token, or is longer than the model's range of positions.
-        DtypeError: it does not hold integers.
-        ArgumentError: a token is not in the vocabulary.
-    """
-    if input_ids.dim() != 2 or input_ids.shape[0] != 1:
-        raise ShapeError(
-            f"input_ids: got shape {tuple(input_ids.shape)}, needs (1, T), one prompt without padding; call once for each"
-        )
-    if input_ids.dtype not in (torch.int64, torch.int32):
-        raise DtypeError(f"input_ids: got {input_ids.dtype}, needs int64, the indices of tokens")
-    if input_ids.shape[1] < 2:
-        raise ShapeError("input_ids: got a prompt of one token, needs at least two: a context and a query")
-    check_room(model, input_ids.shape[1])
-    size = model.get_input_embeddings().weight.shape[0]
-    least, most = int(input_ids.min()), int(input_ids.max())
-    if least < 0 or most >= size:
-        raise ArgumentError(
-            f"input_ids: got a token {least if least < 0 else most}, needs numbers from 0 to {size - 1}, the vocabulary's"
-        )
 
 
 def check_room(model: Any, length: int, more: int = 0) -> None:

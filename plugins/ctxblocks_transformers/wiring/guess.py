@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks import ArgumentError, BlockSpec, FamilySpec
-from ctxblocks_transformers.wiring.calling import evaluation, inputs_of
+from ctxblocks_transformers.wiring.calling import evaluation, input_device, inputs_of
 from ctxblocks_transformers.wiring.joining import factor_of_sum, joined
 from ctxblocks_transformers.wiring.tracing import Call, alike, moved, rows_among, trace
 
@@ -43,7 +43,7 @@ def probe_tokens(model: Any, length: int) -> Tensor:  # (1, length)
     config = model.config
     special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "image", "audio", "video")}
     ids = [i for i in range(weight.shape[0]) if i not in special]
-    return torch.tensor([ids[(7 * i + 3) % len(ids)] for i in range(length)], device=weight.device).unsqueeze(0)
+    return torch.tensor([ids[(7 * i + 3) % len(ids)] for i in range(length)], device=input_device(model)).unsqueeze(0)
 
 
 def _layers_path(model: Any) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks import ArgumentError, CtxblocksError, DeviceError, DtypeError
+from ctxblocks_transformers.wiring.calling import input_device
 from ctxblocks_transformers.wiring.checks import check_config
 
 
@@ -85,7 +86,7 @@ def prompt_tokens(
         raise ArgumentError("prompt: got a text for a model without a tokenizer, needs tokens, such as --tokens 1,2,3")
     else:
         ids = list(tokenizer(prompt)["input_ids"])
-    return torch.tensor([ids], dtype=torch.int64, device=model.get_input_embeddings().weight.device)
+    return torch.tensor([ids], dtype=torch.int64, device=input_device(model))
 
 
 def _numbers(tokens: str | Sequence[int]) -> list[int]:
