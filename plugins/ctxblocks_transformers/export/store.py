@@ -39,6 +39,8 @@ def save(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
         "dtype": str(fields["dtype"]).removeprefix("torch."),
         "tokens": hashlib.sha256(_bytes(tensors["input_ids"])).hexdigest(),
         "query": str(fields["query"]),
+        "kept": fields["kept_reason"],
+        "weights": fields["weights"],
         "sites": json.dumps(fields["sites"]),
         "family": json.dumps(attrs.asdict(fields["family"])),
     }
@@ -76,6 +78,8 @@ def _structured(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> dict
         query=int(about["query"]),
         model_type=about["model_type"],
         model_name=about["model"],
+        kept_reason=about.get("kept", ""),
+        weights=about.get("weights", ""),
         dtype=getattr(torch, about["dtype"]),
         **{name: tensors[name] for name in WHOLE},
     )

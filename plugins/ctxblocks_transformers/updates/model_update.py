@@ -9,11 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate, ShapeError
+from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate
 from ctxblocks_transformers.export import merge, peft, store
+from ctxblocks_transformers.updates.application import Application, only_update
 from ctxblocks_transformers.wiring.calling import evaluation, input_device, inputs_of
-from ctxblocks_transformers.wiring.difference import Difference, difference_of, refuse_inert
-from ctxblocks_transformers.wiring.reads import outputs_of
+from ctxblocks_transformers.wiring.difference import Difference, difference_of
+from ctxblocks_transformers.wiring.fingerprint import fingerprint
+from ctxblocks_transformers.wiring.keep import Kept
 from ctxblocks_transformers.wiring.sites import Hooks, Site
 from ctxblocks_transformers.wiring.view import ModelView, view_of
 from ctxblocks_transformers.wiring.wirings import site_of
@@ -36,6 +38,8 @@ class ModelUpdate:
         model_type: the model type of the configuration.
         dtype: the model's.
         model_name: name or folder from which the model was loaded, "" if there is none.
+        kept_reason: why tokens besides the query remain, in words, "" where none does.
+        weights: the fingerprint of the model's weights, "" in files that were written without.
     """
 
     updates: tuple[ImplicitUpdate | None, ...]
@@ -50,6 +54,14 @@ class ModelUpdate:
     model_type: str
     dtype: torch.dtype
     model_name: str = ""
+    kept_reason: str = ""
+    weights: str = ""
+
+    @property
+    def kept(self) -> Kept:
+        """The tokens that remain besides the query, and why."""
+        others = tuple(int(i) for row, i in enumerate(self.positions) if row != self.query)
+        return Kept(others, self.kept_reason)
 
     @property
     def report(self) -> Difference:
@@ -73,17 +85,20 @@ class ModelUpdate:
         """Put the update in place in a model; on exit the model is as it was.
 
         Call the model on the remaining tokens, `model(**update.inputs(model))`, or `model(input_ids)`, which fills in
-        their positions. The object yielded collects the measured differences of every call.
+        their positions. The object yielded collects the measured differences of every call. The update is exact for these
+        tokens alone: a generation, whose next token needs another update, is `replay`.
 
         Raises:
-            ArgumentError: the model is wired differently from the one that the update was made with.
+            ArgumentError: the model has other blocks or other weights than the one that the update was made with, another
+                update is in place, or the model is called on other tokens, at other positions, with a cache that holds
+                tokens, or by another thread.
             ShapeError: the model is called on another number of tokens.
             InertUpdateError: the update changed nothing although the context has an effect.
         """
         placed = self.placed(model)
         application = Application(self, [])
-        with Hooks() as hooks, evaluation(model):
-            hooks.arguments(model, lambda args, kwargs: self._positioned(model, args, kwargs))
+        with only_update(model), Hooks() as hooks, evaluation(model):
+            hooks.arguments(model, lambda args, kwargs: application.arguments(model, args, kwargs))
             for site, update in placed:
                 site.put(hooks, update)
             hooks.result(model, application.measure)
@@ -162,7 +177,7 @@ class ModelUpdate:
         """The layers of a model with the wiring of the update's family.
 
         Raises:
-            ArgumentError: the model has other blocks.
+            ArgumentError: the model has other blocks or other weights.
         """
         view = view_of(model, self.family)
         if model.config.model_type != self.model_type or len(view.blocks) != len(self.updates):
@@ -170,37 +185,9 @@ class ModelUpdate:
                 f"model: got {model.config.model_type!r} with {len(view.blocks)} layers, needs {self.model_type!r} with "
                 f"{len(self.updates)}, the model that the update was made with"
             )
-        return view
-
-    def _positioned(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The arguments of a call, with the positions filled in."""
-        ids = args[0] if args else kwargs.get("input_ids")
-        if ids is None or tuple(ids.shape) != (1, len(self.positions)):
-            got = None if ids is None else tuple(ids.shape)
-            raise ShapeError(
-                f"input_ids: got shape {got}, needs (1, {len(self.positions)}), the remaining tokens; "
-                f"call model(**update.inputs(model))"
+        if self.weights and self.weights != fingerprint(model):
+            raise ArgumentError(
+                "model: got other weights than those that the update was made with, needs that model; make the update again "
+                "with transfer_model"
             )
-        given = {**inputs_of(model, ids, self.positions), **kwargs}
-        if args:
-            del given["input_ids"]
-        return args, given
-
-
-@dataclasses.dataclass(frozen=True)
-class Application:
-    """The calls of a model while an update was in place.
-
-    Attributes:
-        update: the update.
-        differences: the differences measured in each call.
-    """
-
-    update: ModelUpdate
-    differences: list[Difference]
-
-    def measure(self, result: Any) -> None:
-        """Compare one output, and refuse an update without effect."""
-        difference = self.update.difference(outputs_of(result))
-        self.differences.append(difference)
-        refuse_inert(difference)
+        return view

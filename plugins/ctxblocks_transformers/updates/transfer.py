@@ -8,10 +8,13 @@ import torch
 from ctxblocks import ArgumentError, FamilySpec, LeastNorm, Solver
 from ctxblocks_transformers.updates.model_update import ModelUpdate
 from ctxblocks_transformers.wiring.calling import evaluation
-from ctxblocks_transformers.wiring.checks import check_model, remaining
+from ctxblocks_transformers.wiring.checks import check_model, check_query
 from ctxblocks_transformers.wiring.difference import allowed, refuse_inert
 from ctxblocks_transformers.wiring.family import family_of
-from ctxblocks_transformers.wiring.passes import remove
+from ctxblocks_transformers.wiring.fingerprint import fingerprint
+from ctxblocks_transformers.wiring.keep import Keep, kept_tokens
+from ctxblocks_transformers.wiring.own_run import check_own_run
+from ctxblocks_transformers.wiring.passes import full_pass, remove
 from ctxblocks_transformers.wiring.tokens import Prompt, tokens_of
 from ctxblocks_transformers.wiring.view import view_of
 from ctxblocks_transformers.wiring.wirings import check_site, sites_of
@@ -20,9 +23,10 @@ from ctxblocks_transformers.wiring.wirings import check_site, sites_of
 def transfer_model(
     model: Any,
     input_ids: Prompt,  # (1, T)
-    keep: Sequence[int] | None = None,
+    keep: Keep = "auto",
     *,
     query: int = -1,
+    tokenizer: Any = None,
     site: Literal["network", "out-proj"] = "network",
     solver: Solver | Sequence[Solver] = LeastNorm(),
     family: FamilySpec | None = None,
@@ -36,8 +40,10 @@ def transfer_model(
     Args:
         model: a causal language model or an encoder of transformers.
         input_ids: the prompt as tokens: a tensor, a list, or what a tokenizer returns for one text.
-        keep: positions that remain in addition to the query's; by default none, so that everything else is removed.
+        keep: positions that remain in addition to the query's, `()` for none. By default the first token remains where it
+            is a special one or an outlier: without it a trained model's lone query would become its attention sink.
         query: the position of the token whose output counts; by default the last.
+        tokenizer: whose special tokens count besides those that the model's configuration names.
         site: `"network"`, the readers of each block's network (in blocks without a network the other site), or `"out-proj"`,
             the output projection of each block's mixer.
         solver: which of all exact updates to take; one, or one for each block.
@@ -55,12 +61,16 @@ def transfer_model(
     check_model(model, check)
     input_ids = tokens_of(model, input_ids)
     check_site(site)
-    remain = remaining(input_ids.shape[1], keep, query)
-    row, positions = remain.index(query % input_ids.shape[1]), torch.tensor(remain)
+    query = check_query(query, input_ids.shape[1])
     with evaluation(model), torch.no_grad():
         view = view_of(model, family_of(model) if family is None else family)
         sites = sites_of(view, site)
-        removal = remove(model, sites, input_ids, positions, solvers_of(solver, len(sites)))
+        run = full_pass(model, sites, input_ids)
+        check_own_run(model, input_ids, run[1])
+        kept = kept_tokens(model, sites, input_ids, keep, query=query, tokenizer=tokenizer, reads=run[0])
+        remain = sorted({*kept.positions, query})
+        row, positions = remain.index(query), torch.tensor(remain)
+        removal = remove(model, sites, input_ids, positions, solvers_of(solver, len(sites)), run)
     update = ModelUpdate(
         updates=tuple(removal.updates),
         sites=tuple(each.name for each in sites),
@@ -74,6 +84,8 @@ def transfer_model(
         model_type=model.config.model_type,
         model_name=model.config._name_or_path,
         dtype=model.dtype,
+        kept_reason=kept.reason,
+        weights=fingerprint(model),
     )
     _refuse_wrong(update, model, guessed_or_registered=family is None)
     return update

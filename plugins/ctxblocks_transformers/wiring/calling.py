@@ -73,7 +73,21 @@ def accepted(model: nn.Module) -> set[str]:
 
 
 def first_position(model: nn.Module) -> int:
-    """The position of the first token: RoBERTa and its relatives start after the index of the padding token."""
+    """The position of the first token: 0, the model's own first default position, or that after the padding token.
+
+    RoBERTa and its relatives count from the index of the padding token; some encoders keep a buffer of default positions.
+    """
+    after_padding = positions_before(model)
+    if after_padding:
+        return after_padding
+    for name, buffer in model.named_buffers():
+        if name.endswith("embeddings.position_ids") and buffer.numel() and buffer.device.type != "meta":
+            return int(buffer.flatten()[0])
+    return 0
+
+
+def positions_before(model: nn.Module) -> int:
+    """How many positions of the table a model never uses: those up to the index of the padding token."""
     for name, module in model.named_modules():
         padding: Any = getattr(module, "padding_idx", None)
         table = name.endswith("position_embeddings") and isinstance(module, nn.Embedding)

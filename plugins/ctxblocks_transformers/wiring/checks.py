@@ -1,14 +1,13 @@
 """Checks of models and prompts, made once before anything is computed."""
 
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from ctxblocks import ArgumentError, NonFiniteError, ShapeError
-from ctxblocks_transformers.wiring.calling import first_position
+from ctxblocks_transformers.wiring.calling import positions_before
 
 
 def check_model(model: Any, values: bool = True) -> None:
@@ -98,26 +97,21 @@ def check_room(model: Any, length: int, more: int = 0) -> None:
         )
 
 
-def remaining(length: int, keep: Sequence[int] | None, query: int) -> list[int]:
-    """The positions that remain, in order; the query always remains.
+def check_query(query: int, length: int) -> int:
+    """The position of the query, counted from the start.
 
     Raises:
-        ArgumentError: a position is outside the prompt or given twice.
+        ArgumentError: it is no position of the prompt.
     """
-    chosen = [*([] if keep is None else [int(i) for i in keep]), query]
-    for i in chosen:
-        if not -length <= i < length:
-            raise ArgumentError(f"keep: got position {i}, needs positions of the prompt, from 0 to {length - 1}")
-    chosen = [i % length for i in chosen]
-    if len(set(chosen[:-1])) < len(chosen) - 1:
-        raise ArgumentError(f"keep: got {list(keep or [])}, needs each position once")
-    return sorted(set(chosen))
+    if not hasattr(query, "__index__") or isinstance(query, bool) or not -length <= int(query) < length:
+        raise ArgumentError(f"query: got position {query!r}, needs a position of the prompt, from 0 to {length - 1}")
+    return int(query) % length
 
 
 def _positions(model: Any) -> int | None:
     config = model.config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    return int(limit) - first_position(model) if isinstance(limit, int) and limit > 0 else None
+    return int(limit) - positions_before(model) if isinstance(limit, int) and limit > 0 else None
 
 
 def _check_finite(model: nn.Module) -> None:

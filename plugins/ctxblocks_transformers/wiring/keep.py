@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ctxblocks import ArgumentError
 from ctxblocks.numerics import norm
-from ctxblocks_transformers.wiring.calling import inputs_of
-from ctxblocks_transformers.wiring.passes import observe
+from ctxblocks_transformers.wiring.passes import full_pass
 from ctxblocks_transformers.wiring.reads import BlockReads
 from ctxblocks_transformers.wiring.sites import Site
 
@@ -101,7 +99,7 @@ def _automatic(
     if int(input_ids[0, 0]) in special_tokens(model, tokenizer):
         return Kept((0,), "the tokenizer calls it special")
     if reads is None:
-        reads, _ = observe(model, sites, inputs_of(model, input_ids, torch.arange(input_ids.shape[1])))
+        reads, _ = full_pass(model, sites, input_ids)
     ratios = [_ratio(each) for each in reads]
     largest = max(range(len(ratios)), key=ratios.__getitem__)
     if ratios[largest] < OUTLIER:

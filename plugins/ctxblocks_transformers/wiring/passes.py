@@ -55,20 +55,33 @@ class Removal:
     output: Tensor
 
 
+def full_pass(
+    model: Any,
+    sites: Sequence[Site],
+    input_ids: Tensor,  # (1, T)
+) -> tuple[list[BlockReads], Tensor]:
+    """`observe` of a whole prompt."""
+    return observe(model, sites, inputs_of(model, input_ids, torch.arange(input_ids.shape[1])))
+
+
 def remove(
     model: Any,
     sites: Sequence[Site],
     input_ids: Tensor,  # (1, T)
     positions: Tensor,  # (tokens,), of those that remain
     solvers: Sequence[Solver],
+    full_run: tuple[list[BlockReads], Tensor] | None = None,
 ) -> Removal:
     """One pass over the prompt, one over the remaining tokens, and one in which these are updated, block by block.
+
+    Args:
+        full_run: what `observe` recorded of the prompt, if that pass was made already.
 
     Raises:
         ArgumentError: the input of the first layer depends on the removed tokens.
         DegenerateQueryError: a solver has no update for a block.
     """
-    reads, every = observe(model, sites, inputs_of(model, input_ids, torch.arange(input_ids.shape[1])))
+    reads, every = full_run or full_pass(model, sites, input_ids)
     full = [each.at(positions) for each in reads]
     inputs = inputs_of(model, input_ids[:, positions.to(input_ids.device)], positions)
     base, plain = observe(model, sites, inputs)
