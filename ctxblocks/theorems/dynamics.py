@@ -224,7 +224,8 @@ Settings = tuple[list[tuple[ContextualBlock, Solver]], Placement, int | None]
 def _all_prefixes(model: Block, query: Tensor, context: Tensor, settings: Settings) -> list[Dynamics]:
     """For each block in turn: the reads after every prefix, the updates, and the activation of the patched query alone."""
     pairs, placement, chunk = settings
-    copies, context, steps = model.read_in(query).unsqueeze(-2), model.read_in(context), []  # (…, 1 or n + 1, d)
+    copies, context = model.read_in(query).unsqueeze(-2), model.read_in(context)  # (…, 1 or n + 1, d)
+    steps: list[Dynamics] = []
     alone = copies
     for block, solver in pairs:
         full = block.contextualize_prefixes(copies, context)
