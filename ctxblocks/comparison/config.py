@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import attrs
 import torch
+from attrs.validators import and_
 
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.registration.registry import registry
@@ -14,7 +15,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {"examples": 32, "blocks": 4, "width": 32, "steps": 3000, "batch": 64, "trials": 256},
 }
 """`quick` takes a minute or two with all bundled layers and one seed; `default` trains long enough to learn linear functions."""
-_COUNT = integer_at_least(1)
+_COUNT = and_(more_than(0), integer_at_least(1))
 ERROR = "in-context-error"
 """Name of the error in context, which every comparison measures itself."""
 STANDARD = (
@@ -71,7 +72,7 @@ class CompareConfig:
     batch: int = attrs.field(converter=plain_integer, validator=_COUNT)
     learning_rate: float = attrs.field(default=3e-3, validator=more_than(0))
     trials: int = attrs.field(
-        converter=plain_integer, validator=integer_at_least(2, advice="a standard error needs two")
+        converter=plain_integer, validator=and_(at_least(2, advice="a standard error needs two"), integer_at_least(2))
     )
     noise: float = attrs.field(default=0.5, validator=at_least(0))
     corruption: float = attrs.field(default=0.2, validator=share())

@@ -5,11 +5,12 @@ from typing import Literal
 
 import attrs
 import torch
+from attrs.validators import and_
 
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.base.messages import closest, listed
 from ctxblocks.registration.requests import device_of
-from ctxblocks.validators import integer_at_least, plain_integer, seed_of
+from ctxblocks.validators import at_least, integer_at_least, plain_integer, seed_of
 
 FIGURES = (2, 3, 4, 5, 6)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -24,7 +25,7 @@ LEAST_EVALUATIONS = 5
 """A training that is too short for this many evaluations at that interval is evaluated more often."""
 
 
-_COUNT = integer_at_least(1, advice="raise it")
+_COUNT = and_(at_least(1, advice="raise it"), integer_at_least(1))
 
 
 @attrs.frozen(kw_only=True)

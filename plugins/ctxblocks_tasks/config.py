@@ -1,11 +1,12 @@
 """Configurations of the bundled task classes."""
 
 import attrs
+from attrs.validators import and_
 
 from ctxblocks import ArgumentError
 from ctxblocks.validators import at_least, integer_at_least, plain_integer, share
 
-_COUNT = integer_at_least(1, by_class=True)
+_COUNT = and_(at_least(1, by_class=True), integer_at_least(1, by_class=True))
 
 
 @attrs.frozen(kw_only=True)
