@@ -27,7 +27,20 @@ import attrs
 
 from ctxblocks.base.errors import ArgumentError
 
-__all__ = ["Requirement", "at_least", "each_once", "integer_at_least", "more_than", "one_of", "share"]
+__all__ = [
+    "Requirement",
+    "at_least",
+    "each_once",
+    "integer_at_least",
+    "more_than",
+    "one_of",
+    "plain_integer",
+    "seed_of",
+    "share",
+]
+
+SEEDS = 2**64
+"""Seeds of torch's generators are below this."""
 
 
 @attrs.frozen
@@ -73,13 +86,15 @@ class Requirement:
 
 def at_least(least: float, *, advice: str = "", by_class: bool = False) -> Requirement:
     """A number `≥ least`; NaN is refused."""
-    return Requirement(lambda value: value >= least, f"at least {least}", advice=advice, by_class=by_class)
+    return Requirement(
+        lambda value: _is_number(value) and value >= least, f"at least {least}", advice=advice, by_class=by_class
+    )
 
 
 def integer_at_least(least: int, *, advice: str = "", by_class: bool = False) -> Requirement:
-    """An integer `≥ least`; `2.0` is refused."""
+    """An integer `≥ least`, also one of numpy; `2.0` and `True` are refused."""
     return Requirement(
-        lambda value: isinstance(value, numbers.Integral) and value >= least,  # type: ignore[operator]
+        lambda value: _is_integer(value) and value >= least,
         f"an integer ≥ {least}",
         advice=advice,
         by_class=by_class,
@@ -88,12 +103,16 @@ def integer_at_least(least: int, *, advice: str = "", by_class: bool = False) ->
 
 def more_than(bound: float, *, advice: str = "", by_class: bool = False) -> Requirement:
     """A number `> bound`; NaN is refused."""
-    return Requirement(lambda value: value > bound, f"more than {bound}", advice=advice, by_class=by_class)
+    return Requirement(
+        lambda value: _is_number(value) and value > bound, f"more than {bound}", advice=advice, by_class=by_class
+    )
 
 
 def share(*, advice: str = "", by_class: bool = False) -> Requirement:
     """A number from 0 to 1, both included; NaN is refused."""
-    return Requirement(lambda value: 0 <= value <= 1, "a share from 0 to 1", advice=advice, by_class=by_class)
+    return Requirement(
+        lambda value: _is_number(value) and 0 <= value <= 1, "a share from 0 to 1", advice=advice, by_class=by_class
+    )
 
 
 def one_of(choices: Iterable[object], *, advice: str = "", by_class: bool = False) -> Requirement:
@@ -112,3 +131,27 @@ def each_once(*, empty: bool = False, advice: str = "", by_class: bool = False) 
         advice=advice,
         by_class=by_class,
     )
+
+
+def plain_integer(value: int) -> int:
+    """An integer of numpy as an `int`, and everything else as it is: the converter of a field before its validator."""
+    return int(value) if _is_integer(value) else value
+
+
+def seed_of(seed: int, name: str = "seed") -> int:
+    """A seed as an `int`, after checking it: an integer, also one of numpy, from 0 to `2**64 − 1`.
+
+    Raises:
+        ArgumentError: it is something else, such as `1.5`, `True`, −1 or `2**64`.
+    """
+    if not _is_integer(seed) or not 0 <= seed < SEEDS:
+        raise ArgumentError(f"{name}: got {seed!r}, needs an integer from 0 to 2**64 - 1")
+    return int(seed)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

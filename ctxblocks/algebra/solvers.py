@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks.algebra.operator import ContextOperator
-from ctxblocks.base.checks import check_like, inside_transform
+from ctxblocks.base.checks import check_like, readable
 from ctxblocks.base.errors import DegenerateQueryError, ShapeError, SingularOperatorError
 from ctxblocks.base.records import record
 from ctxblocks.numerics import scaled, widen
@@ -35,7 +35,7 @@ class Solver(abc.ABC):
         """
         direction = full - base
         key, offset, absent = self.key(base)
-        if inside_transform() or not check:
+        if not check or not readable(base, full):
             unsolvable = absent & (direction != 0).any(-1)
             key = torch.where(
                 absent.unsqueeze(-1), torch.where(unsolvable, torch.nan, 0.0).unsqueeze(-1).to(key.dtype), key
@@ -122,7 +122,7 @@ class Metric(Solver):
             )
         check_like("matrix", self.matrix, z, "the read")
         factor, failed = torch.linalg.cholesky_ex(widen(self.matrix))
-        if not inside_transform() and bool(failed.any()):
+        if readable(z) and bool(failed.any()):
             raise SingularOperatorError(
                 "matrix: got one that is not positive definite, needs a symmetric positive definite M; add λI to it"
             )

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 from ctxblocks.base.errors import DeviceError, DtypeError, NonFiniteError, ShapeError
 
@@ -13,6 +14,11 @@ def inside_transform() -> bool:
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return True
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
+def readable(*tensors: Tensor) -> bool:
+    """Whether values can be read: outside transforms, of tensors that are neither on the meta device nor fake."""
+    return not inside_transform() and not any(each.is_meta or isinstance(each, FakeTensor) for each in tensors)
 
 
 def check_like(name: str, got: Tensor, wanted: Tensor, wanted_name: str) -> None:
@@ -115,12 +121,15 @@ def check_batch(name: str, got: Tensor, wanted: Tensor) -> None:
 
 def check_finite(name: str, got: Tensor, advice: str) -> None:
     """Raise if `got` contains NaN or infinity. It copies to the host, so it is called outside transforms only."""
-    if bool(
-        torch.isfinite(got.sum())
-    ):  # one pass; the sum of finite entries may overflow, so the entries are checked next
+    if all_finite(got):
         return
     bad = int((~torch.isfinite(got)).sum())
     if bad:
         raise NonFiniteError(
             f"{name}: got NaN or infinity in {bad} of {got.numel()} entries, needs finite values; {advice}"
         )
+
+
+def all_finite(got: Tensor) -> bool:
+    """Whether every entry is finite: one pass over the sum, and another only where the sum is NaN or infinite."""
+    return bool(torch.isfinite(got.detach().sum())) or bool(torch.isfinite(got).all())

@@ -206,7 +206,7 @@ def _made(config: BenchConfig, bench: Bench, build: Callable[[], M]) -> M:
 
 def _drawn(config: BenchConfig, bench: Bench, *shape: int) -> Tensor:
     """A tensor of Gaussian entries, determined by the seed and the shape."""
-    generator = torch.Generator().manual_seed(config.seed + sum(shape))
+    generator = torch.Generator().manual_seed((config.seed + sum(shape)) % 2**64)
     return torch.randn(*shape, generator=generator).to(bench.device, config.torch_dtype)
 
 

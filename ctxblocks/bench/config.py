@@ -14,7 +14,7 @@ from ctxblocks.base.messages import listed
 from ctxblocks.exactness.dtypes import DTYPES
 from ctxblocks.registration.requests import device_of, specs_of
 from ctxblocks.registration.specs import LayerSpec
-from ctxblocks.validators import integer_at_least
+from ctxblocks.validators import integer_at_least, plain_integer, seed_of
 
 LENGTHS = (1024, 4096, 16384)
 WAY_OUT = "give a smaller --chunk or shorter --lengths"
@@ -45,13 +45,19 @@ class BenchConfig:
     """
 
     layers: tuple[str, ...] | None = None
-    width: int = attrs.field(default=256, validator=_COUNT)
+    width: int = attrs.field(default=256, converter=plain_integer, validator=_COUNT)
     lengths: tuple[int, ...] = attrs.field(default=LENGTHS, converter=_rising, validator=deep_iterable(_COUNT))
     dtype: str = "float32"
-    repeats: int | None = attrs.field(default=None, validator=optional(_COUNT))
-    threads: int | None = attrs.field(default=None, validator=optional(_COUNT))
-    chunk: int | None = attrs.field(default=None, validator=optional(_COUNT))
-    seed: int = 0
+    repeats: int | None = attrs.field(
+        default=None, converter=attrs.converters.optional(plain_integer), validator=optional(_COUNT)
+    )
+    threads: int | None = attrs.field(
+        default=None, converter=attrs.converters.optional(plain_integer), validator=optional(_COUNT)
+    )
+    chunk: int | None = attrs.field(
+        default=None, converter=attrs.converters.optional(plain_integer), validator=optional(_COUNT)
+    )
+    seed: int = attrs.field(default=0, converter=seed_of)
     device: str = "auto"
 
     def __attrs_post_init__(self) -> None:

@@ -1,8 +1,11 @@
 """Options that several commands have."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
+
+from ctxblocks.validators import seed_of
 
 Json = Annotated[
     bool,
@@ -10,12 +13,20 @@ Json = Annotated[
         name="--json", negative="", show_default=False, help="Print the result as JSON on stdout, and nothing else."
     ),
 ]
-Seed = Annotated[int, Parameter(name="--seed", help="Random seed.")]
+
+
+def _seed(_: Any, tokens: Sequence[Token]) -> int:
+    """The seed of an option's text; cyclopts itself would round 2.5."""
+    text = tokens[0].value
+    return seed_of(int(text) if text.strip().lstrip("+-").isdecimal() else text, "--seed")  # type: ignore[arg-type]
+
+
+Seed = Annotated[int, Parameter(name="--seed", help="Random seed.", converter=_seed)]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     Parameter(name="--device", help="Device for the computation; auto selects CUDA where there is a GPU."),
 ]
-UnusedSeed = Annotated[int, Parameter(name="--seed", show=False)]
+UnusedSeed = Annotated[int, Parameter(name="--seed", show=False, converter=_seed)]
 """Of a command that draws nothing at random: accepted, and not shown in its help."""
 UnusedDevice = Annotated[Literal["auto", "cpu", "cuda"], Parameter(name="--device", show=False)]
 """Of a command that computes nothing on a device: accepted, and not shown in its help."""

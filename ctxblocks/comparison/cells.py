@@ -16,6 +16,7 @@ from ctxblocks.comparison.models import build, count, predictions
 from ctxblocks.registration.observers import Evaluation, Step
 from ctxblocks.registration.registry import registry
 from ctxblocks.registration.tasks import Prompts
+from ctxblocks.runs.divergence import check_losses, check_trained
 from ctxblocks.runs.jobs import Report
 from ctxblocks.runs.seeds import derive_seed
 
@@ -42,6 +43,8 @@ SCHEMA = pa.schema(
 
 LONGEST_STEP = 1.0
 """Norm to which gradients are clipped."""
+CHECKED = 50
+"""Steps after which their losses are checked to be finite."""
 WARM_UP = 0.05
 """Share of the steps over which the learning rate rises."""
 
@@ -97,20 +100,29 @@ def _conditions(config: CompareConfig, cell: Cell) -> Mapping[str, Prompts]:
 
 
 def _train(config: CompareConfig, cell: Cell, model: Stack, report: Report) -> float:
-    """Adam on `½ (ŷ − f(x_q))²`, the mean over all prefixes of one token and more; returns the seconds."""
+    """Adam on `½ (ŷ − f(x_q))²`, the mean over all prefixes of one token and more; returns the seconds.
+
+    Raises:
+        NonFiniteError: the training diverged.
+    """
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rise_and_fall(step, config.steps))
-    start = time.perf_counter()
+    start, losses = time.perf_counter(), []
     for step in range(config.steps):
         prompts = _prompts(config, cell, config.batch, "training", step).to(config.device, torch.float32)
         optimizer.zero_grad()
         errors = predictions(model, prompts)[:, 1:] - prompts.target.unsqueeze(-1)
         loss = 0.5 * errors.square().mean()
+        losses.append(loss.detach())
+        if len(losses) == CHECKED or step + 1 == config.steps:
+            check_losses(losses, step + 2 - len(losses), config.steps)
+            losses.clear()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), LONGEST_STEP)
         optimizer.step()
         schedule.step()
         report(Step(cell.name, step + 1, config.steps))
+    check_trained(model, config.steps)
     return time.perf_counter() - start
 
 

@@ -4,16 +4,18 @@ from typing import Any, Literal
 
 import attrs
 import torch
+from attrs.validators import and_
 
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.registration.registry import registry
-from ctxblocks.validators import at_least, each_once, more_than, share
+from ctxblocks.validators import at_least, each_once, integer_at_least, more_than, plain_integer, seed_of, share
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"examples": 8, "blocks": 2, "width": 16, "steps": 1500, "batch": 64, "trials": 64},
     "default": {"examples": 32, "blocks": 4, "width": 32, "steps": 3000, "batch": 64, "trials": 256},
 }
 """`quick` takes a minute or two with all bundled layers and one seed; `default` trains long enough to learn linear functions."""
+_COUNT = and_(more_than(0), integer_at_least(1))
 ERROR = "in-context-error"
 """Name of the error in context, which every comparison measures itself."""
 STANDARD = (
@@ -61,18 +63,20 @@ class CompareConfig:
     layers: tuple[str, ...] = attrs.field(validator=each_once())
     tasks: tuple[str, ...] = attrs.field(validator=each_once())
     probes: tuple[str, ...] = attrs.field(validator=each_once(empty=True))
-    seeds: int = attrs.field(default=1, validator=more_than(0))
-    inputs: int = attrs.field(default=5, validator=more_than(0))
-    examples: int = attrs.field(validator=more_than(0))
-    blocks: int = attrs.field(validator=more_than(0))
-    width: int = attrs.field(validator=more_than(0))
-    steps: int = attrs.field(validator=more_than(0))
-    batch: int = attrs.field(validator=more_than(0))
+    seeds: int = attrs.field(default=1, converter=plain_integer, validator=_COUNT)
+    inputs: int = attrs.field(default=5, converter=plain_integer, validator=_COUNT)
+    examples: int = attrs.field(converter=plain_integer, validator=_COUNT)
+    blocks: int = attrs.field(converter=plain_integer, validator=_COUNT)
+    width: int = attrs.field(converter=plain_integer, validator=_COUNT)
+    steps: int = attrs.field(converter=plain_integer, validator=_COUNT)
+    batch: int = attrs.field(converter=plain_integer, validator=_COUNT)
     learning_rate: float = attrs.field(default=3e-3, validator=more_than(0))
-    trials: int = attrs.field(validator=at_least(2, advice="a standard error needs two"))
+    trials: int = attrs.field(
+        converter=plain_integer, validator=and_(at_least(2, advice="a standard error needs two"), integer_at_least(2))
+    )
     noise: float = attrs.field(default=0.5, validator=at_least(0))
     corruption: float = attrs.field(default=0.2, validator=share())
-    seed: int = 0
+    seed: int = attrs.field(default=0, converter=seed_of)
     device: str = "cpu"
 
     @property

@@ -22,7 +22,7 @@ from ctxblocks.exactness.kinds import KINDS, admits, build, make_layer
 from ctxblocks.exactness.measure import Measure
 from ctxblocks.registration.requests import device_of, specs_of
 from ctxblocks.registration.specs import LayerSpec
-from ctxblocks.validators import at_least
+from ctxblocks.validators import at_least, integer_at_least, seed_of
 
 BATCH = 8  # queries in one batch
 TOKENS = 6  # length of the longest context
@@ -113,7 +113,7 @@ def verify(
         UnknownLayerError, PluginError: a layer is not registered, or all layers are requested and a plugin failed.
         DeviceError: `device="cuda"` without a GPU.
         DtypeError: a dtype is unknown, or the device lacks an operation in a dtype that was requested.
-        ArgumentError: `examples` is not positive.
+        ArgumentError: `examples` is not a positive integer, or `seed` not an integer from 0 to `2**64 − 1`.
     """
     plan = plan_verify(layers, device, dtypes, examples, seed)
     for note in plan.notes:
@@ -130,6 +130,8 @@ def plan_verify(
 ) -> VerifyPlan:
     """Check the arguments of `verify` and list the rows to compute."""
     at_least(1).check("examples", examples)
+    integer_at_least(1).check("examples", examples)
+    examples, seed = int(examples), seed_of(seed)
     place, rows, notes = device_of(device), [], []
     for spec in specs_of(layers):
         offered = [make_layer(spec, config, 0) for config in spec.examples]

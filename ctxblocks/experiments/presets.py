@@ -5,11 +5,12 @@ from typing import Literal
 
 import attrs
 import torch
+from attrs.validators import and_
 
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.base.messages import closest, listed
 from ctxblocks.registration.requests import device_of
-from ctxblocks.validators import at_least
+from ctxblocks.validators import at_least, integer_at_least, plain_integer, seed_of
 
 FIGURES = (2, 3, 4, 5, 6)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -24,7 +25,7 @@ LEAST_EVALUATIONS = 5
 """A training that is too short for this many evaluations at that interval is evaluated more often."""
 
 
-_COUNT = at_least(1, advice="raise it")
+_COUNT = and_(at_least(1, advice="raise it"), integer_at_least(1))
 
 
 @attrs.frozen(kw_only=True)
@@ -46,12 +47,12 @@ class ModelConfig:
     name: str
     layer: str
     options: dict[str, int]
-    network_width: int = attrs.field(default=128, validator=_COUNT)
+    network_width: int = attrs.field(default=128, converter=plain_integer, validator=_COUNT)
     norm: Literal["post", "pre"] | None = None
     width: int | None = None
-    blocks: int = attrs.field(default=1, validator=_COUNT)
-    steps: int = attrs.field(validator=_COUNT)
-    evaluate_every: int = attrs.field(validator=_COUNT)
+    blocks: int = attrs.field(default=1, converter=plain_integer, validator=_COUNT)
+    steps: int = attrs.field(converter=plain_integer, validator=_COUNT)
+    evaluate_every: int = attrs.field(converter=plain_integer, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
@@ -76,16 +77,16 @@ class Configuration:
 
     preset: str
     figures: tuple[int, ...]
-    seed: int = 0
+    seed: int = attrs.field(default=0, converter=seed_of)
     device: str = "cpu"
     dtype: str = "float32"
     models: tuple[ModelConfig, ...]
-    inputs: int = attrs.field(default=2, validator=_COUNT)
-    examples: int = attrs.field(default=100, validator=_COUNT)
-    batch: int = attrs.field(default=128, validator=_COUNT)
+    inputs: int = attrs.field(default=2, converter=plain_integer, validator=_COUNT)
+    examples: int = attrs.field(default=100, converter=plain_integer, validator=_COUNT)
+    batch: int = attrs.field(default=128, converter=plain_integer, validator=_COUNT)
     learning_rate: float = 1e-3
-    validation_tasks: int = attrs.field(default=128, validator=_COUNT)
-    tasks: int = attrs.field(default=100, validator=_COUNT)
+    validation_tasks: int = attrs.field(default=128, converter=plain_integer, validator=_COUNT)
+    tasks: int = attrs.field(default=100, converter=plain_integer, validator=_COUNT)
     finetuning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 
     @property

@@ -12,6 +12,7 @@ from ctxblocks.experiments.presets import Configuration, ModelConfig
 from ctxblocks.experiments.tasks import linear_prompts
 from ctxblocks.registration.observers import Evaluation, Step
 from ctxblocks.registration.tasks import Prompts
+from ctxblocks.runs.divergence import check_losses, check_trained
 from ctxblocks.runs.jobs import Report
 from ctxblocks.runs.seeds import derive_seed
 
@@ -48,6 +49,9 @@ def train(config: Configuration, model: ModelConfig, checkpoint: Path, report: R
         model: to be trained.
         checkpoint: the file of its checkpoints.
         report: called with a `Step` after every step, and with an `Evaluation` after every evaluation.
+
+    Raises:
+        NonFiniteError: the training diverged; its last checkpoint is that before.
     """
     built = build(config, model)
     training = Training(built, torch.optim.Adam(built.parameters(), lr=config.learning_rate), [])
@@ -60,6 +64,8 @@ def train(config: Configuration, model: ModelConfig, checkpoint: Path, report: R
     for step in range(training.step + 1, model.steps + 1):
         losses.append(_step(training, prompts_for(config, config.batch, "training", step)))
         if step % model.evaluate_every == 0 or step == model.steps:
+            check_losses(losses, step - len(losses) + 1, model.steps)
+            check_trained(built, step)
             evaluation = _evaluate(model, training, validation, step, torch.stack(losses).double().mean().item())
             training.save(checkpoint)
             losses.clear()

@@ -8,6 +8,7 @@ import attrs
 
 from ctxblocks.base.errors import ArgumentError, PluginError
 from ctxblocks.base.messages import describe
+from ctxblocks.registration.isolation import PASSED, plugin_code
 from ctxblocks.registration.specs import PROJECT, check_name
 
 GROUP = f"{PROJECT}.commands"
@@ -49,8 +50,11 @@ class CommandSpec:
         """
         module, _, name = self.function.partition(":")
         try:
-            function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        except Exception as error:  # whatever the import of another author's module raises
+            with plugin_code():
+                function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        except PASSED:
+            raise
+        except BaseException as error:  # whatever the import of another author's module raises
             raise PluginError(
                 f"command {self.name!r}: {self.function} cannot be imported ({describe(error)})"
             ) from error

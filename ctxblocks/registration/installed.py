@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from ctxblocks.base.messages import describe
 from ctxblocks.registration.commands import GROUP, CommandSpec
+from ctxblocks.registration.isolation import PASSED
 from ctxblocks.registration.plugins import BLOCK, entry_point, installed, load
 
 
@@ -24,7 +25,9 @@ def installed_commands(reserved: Mapping[str, str]) -> tuple[dict[str, CommandSp
             continue
         try:
             specs = load(plugin, entries).commands
-        except (Exception, SystemExit) as error:  # one plugin must not break the commands of all others
+        except PASSED:
+            raise
+        except BaseException as error:  # one plugin must not break the commands of all others
             problems.append(f"commands of the plugin {plugin!r} are left out: {describe(error)}")
             continue
         for spec in specs:

@@ -14,6 +14,7 @@ from ctxblocks.base.messages import closest, listed
 from ctxblocks.registration import hooks as _hookspecs
 from ctxblocks.registration.commands import GROUP, CommandSpec
 from ctxblocks.registration.families import FamilySpec
+from ctxblocks.registration.isolation import plugin_code
 from ctxblocks.registration.observers import ObserverSpec
 from ctxblocks.registration.probes import Probe
 from ctxblocks.registration.sections import SectionSpec
@@ -58,9 +59,19 @@ def installed(group: str = PROJECT) -> dict[str, list[importlib.metadata.EntryPo
     """Every entry point of a group, by `distribution:entry-point`; two under one name are an error of that plugin."""
     entries: dict[str, list[importlib.metadata.EntryPoint]] = {}
     for entry in importlib.metadata.entry_points(group=group):
-        distribution = entry.dist.name if entry.dist is not None else "unknown"
-        entries.setdefault(f"{distribution}:{entry.name}", []).append(entry)
+        entries.setdefault(f"{_distribution(entry)}:{entry.name}", []).append(entry)
     return dict(sorted(entries.items()))
+
+
+def _distribution(entry: importlib.metadata.EntryPoint) -> str:
+    """The name of the entry point's distribution; where it has no metadata, that of its folder `<name>-<version>.dist-info`."""
+    if entry.dist is None:
+        return "unknown"
+    named: str | None = entry.dist.metadata["Name"]
+    if named:
+        return named
+    folder = getattr(entry.dist, "_path", None)  # importlib has no public name for it
+    return "unknown" if folder is None else str(folder.name).rpartition(".")[0].partition("-")[0].replace("_", "-")
 
 
 def load(name: str, entries: list[importlib.metadata.EntryPoint]) -> Plugin:
@@ -70,7 +81,13 @@ def load(name: str, entries: list[importlib.metadata.EntryPoint]) -> Plugin:
             f"plugin {name!r}: its distribution announces this entry point {len(entries)} times "
             f"({', '.join(entry.value for entry in entries)}), needs one; give each a name of its own"
         )
-    plugin = read(name, entries[0].load())
+    if not entries[0].pattern.match(entries[0].value):
+        raise PluginError(
+            f"plugin {name!r}: its entry point is {entries[0].value!r}, needs a reference such as 'package.module'; "
+            f"correct it in the distribution's pyproject.toml"
+        )
+    with plugin_code():
+        plugin = read(name, entries[0].load())
     if plugin.commands and entries[0].group != GROUP:
         raise PluginError(
             f"plugin {name!r}: provides commands, and is announced in the group {PROJECT!r}; move its hook ctxblocks_commands "

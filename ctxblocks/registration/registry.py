@@ -10,6 +10,7 @@ from ctxblocks.base.errors import PluginError, UnknownLayerError
 from ctxblocks.base.messages import closest, describe, listed
 from ctxblocks.registration.catalogue import Catalogue
 from ctxblocks.registration.commands import GROUP
+from ctxblocks.registration.isolation import PASSED, plugin_code
 from ctxblocks.registration.plugins import BLOCK, Offers, bears, blocked, installed, load, offers, only_offers, read
 from ctxblocks.registration.specs import LayerSpec, check_options
 
@@ -72,7 +73,9 @@ class Registry(Catalogue):
         for name in [name for name in entries if name not in self._blocked]:
             try:
                 self._plugins[name] = load(name, entries[name])
-            except (Exception, SystemExit) as error:  # kept with its cause: one plugin must not break the others
+            except PASSED:
+                raise
+            except BaseException as error:  # kept with its cause: one plugin must not break the others
                 self._failures[name] = error
 
     def register(self, plugin: object, name: str | None = None) -> str:
@@ -96,10 +99,11 @@ class Registry(Catalogue):
                 f"register: the plugin name {name!r} is taken; unregister that plugin, or pass another name=…"
             )
         try:
-            added = read(name, plugin)
-        except PluginError:
+            with plugin_code():
+                added = read(name, plugin)
+        except (PluginError, *PASSED):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise PluginError(f"register: a hook of plugin {name!r} raised {describe(error)}") from error
         offers = self._offers()
         for spec in added.layers:

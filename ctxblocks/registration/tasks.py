@@ -1,5 +1,6 @@
 """Task classes: functions that are learned from the examples in a prompt, and statistical baselines on the same examples."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -7,6 +8,7 @@ import attrs
 
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.registration.specs import check_name
+from ctxblocks.validators import integer_at_least, seed_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,20 @@ class Prompts(NamedTuple):
         return Prompts(self.query, self.context.roll(1, dims=0), self.target)
 
 
+Sample = Callable[[Any, int, int], Prompts]
+
+
+def _checked(sample: Sample) -> Sample:
+    """The function with its number of tasks and its seed checked, numpy's integers among them as `int`."""
+
+    @functools.wraps(sample)
+    def checked(config: Any, tasks: int, seed: int) -> Prompts:
+        integer_at_least(0).check("tasks", tasks)
+        return sample(config, int(tasks), seed_of(seed))
+
+    return checked
+
+
 Baseline = Callable[[Prompts], "NDArray[np.float64]"]
 """Predictions at the query from the first `i` context tokens, `i = 0 … n`: `(tasks, n + 1)`."""
 
@@ -50,13 +66,14 @@ class TaskSpec:
         summary: one line, with the distribution.
         config: a frozen attrs class whose fields all have defaults, among them `inputs` (d) and `examples`.
         sample: `sample(config, tasks, seed)` draws `Prompts` in float64 on the CPU; the same seed gives the same prompts.
+            `tasks` and `seed` are checked before it is called.
         baselines: `baselines(config)` returns predictors by name, the most relevant ones for this class first.
     """
 
     name: str = attrs.field()
     summary: str
     config: type[Any] = attrs.field()
-    sample: Callable[[Any, int, int], Prompts]
+    sample: Sample = attrs.field(converter=_checked)
     baselines: Callable[[Any], Mapping[str, Baseline]]
 
     @name.validator

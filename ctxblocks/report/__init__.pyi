@@ -10,3 +10,4 @@ from .content import (
 )
 from .page import render as render
 from .sources import read_sections as read_sections, write_page as write_page, write_report as write_report
+from .style import figure_style as figure_style

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import attrs
-import matplotlib
 import numpy as np
+
+from ctxblocks.runs.style import figure_style  # imports matplotlib, also where its environment is faulty
+
+# isort: split
+
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -59,7 +63,7 @@ def draw(figure: Figure) -> Pictures:
 
 def draw_rows(rows: Rows, shared: bool = False) -> Pictures:
     """Both pictures of rows of panels, laid out once; see `Figure` for `shared`."""
-    with matplotlib.rc_context(SETTINGS):
+    with figure_style(SETTINGS):
         canvas = _compose(rows)
         if shared:
             canvas.legend(handles=_keys(rows), loc="outside lower center", ncols=5)
@@ -70,7 +74,7 @@ def draw_rows(rows: Rows, shared: bool = False) -> Pictures:
 
 def draw_panel(panel: Panel) -> str:
     """One panel as SVG for a page: no legend, no background, and curve `i` in the groups `curve-i-line` and `curve-i-band`."""
-    with matplotlib.rc_context({**SETTINGS, "svg.hashsalt": panel.title}):
+    with figure_style({**SETTINGS, "svg.hashsalt": panel.title}):
         canvas = Canvas(figsize=PAGE_SIZE, layout="constrained")
         FigureCanvasAgg(canvas)
         canvas.patch.set_visible(False)

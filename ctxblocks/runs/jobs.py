@@ -13,7 +13,7 @@ import attrs
 
 from ctxblocks.base.errors import CtxblocksError
 from ctxblocks.base.threads import one_thread
-from ctxblocks.validators import at_least
+from ctxblocks.validators import at_least, integer_at_least
 
 Report = Callable[[object], None]
 """What a job calls with everything that it reports; the object has to be picklable."""
@@ -65,7 +65,8 @@ def workers_of(workers: int | None) -> int:
     if workers is None:
         return processors()
     at_least(1, advice="leave it out for one per processor").check("workers", workers)
-    return workers
+    integer_at_least(1).check("workers", workers)
+    return int(workers)
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, report: Report) -> Iterator[Outcome]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ctxblocks.algebra.solvers import Solver
-from ctxblocks.base.checks import check_finite, inside_transform
+from ctxblocks.base.checks import check_finite, readable
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.sites import Site
@@ -13,6 +13,8 @@ from ctxblocks.blocks.stack import Stack
 from ctxblocks.theorems.implicit_update import Placement
 
 Block = ContextualBlock | Stack
+ADVICE = "remove or replace them, or pass check=False to skip this check"
+"""What to do about entries of an argument that are not finite."""
 
 
 def check_problem(block: Block, query: Tensor, context: Tensor, placement: Placement) -> list[Site]:
@@ -28,9 +30,9 @@ def check_problem(block: Block, query: Tensor, context: Tensor, placement: Place
 def check_tensors(block: Block, query: Tensor, context: Tensor, check: bool = True, name: str = "context") -> None:
     """Raise unless query and context fit the block and, if values are checked, are finite."""
     block.check_call(query, context, name)
-    if check and not inside_transform():
-        check_finite("query", query, "remove or replace them, or pass check=False to skip this check")
-        check_finite(name, context, "remove or replace them, or pass check=False to skip this check")
+    if check and readable(query, context):
+        check_finite("query", query, ADVICE)
+        check_finite(name, context, ADVICE)
 
 
 def solvers_of(solver: Solver | Sequence[Solver], count: int) -> list[Solver]:

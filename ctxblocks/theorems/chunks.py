@@ -1,6 +1,7 @@
 """How many prefixes a network processes at a time, and whether the memory suffices for all of them."""
 
 import math
+import numbers
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -33,7 +34,7 @@ def check_chunk(
         ArgumentError: `chunk` is below 1.
         OutOfMemoryError: the free memory is smaller than the results.
     """
-    if chunk is not None and chunk < 1:
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, numbers.Integral) or chunk < 1):
         raise ArgumentError(f"chunk: got {chunk}, needs at least 1, or None for as many rows as a cache holds")
     rows = math.prod(context.shape[:-2]) * (context.shape[-2] + 1)
     needed = rows * sum([2 * block.layer.width for block in blocks]) * context.element_size()

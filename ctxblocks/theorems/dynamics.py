@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ctxblocks.algebra.low_rank import LowRank
 from ctxblocks.algebra.solvers import LeastNorm, Solver
-from ctxblocks.base.checks import inside_transform
+from ctxblocks.base.checks import check_finite, inside_transform, readable
 from ctxblocks.base.errors import ArgumentError
 from ctxblocks.base.memory import memory_errors
 from ctxblocks.base.records import STATIC, record
@@ -37,6 +37,7 @@ class Dynamics:
         block: the block of these updates and reads.
         solver: the solver that made the updates.
         chunk: number of rows that the network processes at a time; None for the default of `dynamics`.
+        check: whether measures check that the weights that they use are finite.
     """
 
     updates: ImplicitUpdate
@@ -45,6 +46,7 @@ class Dynamics:
     block: ContextualBlock = dataclasses.field(metadata=STATIC)
     solver: Solver = dataclasses.field(metadata=STATIC)
     chunk: int | None = dataclasses.field(default=None, metadata=STATIC)
+    check: bool = dataclasses.field(default=True, metadata=STATIC)
 
     @property
     def outputs(self) -> Tensor:  # (…, n + 1, d)
@@ -56,12 +58,17 @@ class Dynamics:
 
         Raises:
             ArgumentError: the network has no reader of that name.
+            NonFiniteError: a weight holds NaN or infinity.
         """
         readers = self.block.network.readers
         if reader is not None:
             one_of(readers).check("reader", reader)
-            return [readers[reader].weight]
-        return [linear.weight for linear in readers.values()]
+            readers = {reader: readers[reader]}
+        weights = {name: linear.weight for name, linear in readers.items()}
+        if self.check and readable(*weights.values()):
+            for name, weight in weights.items():
+                check_finite(f"weight of the reader {name!r}", weight, "repair the weights of the network")
+        return list(weights.values())
 
     def updated_outputs(self) -> Tensor:  # (…, n + 1, d)
         """`T_{W_i}(x)`: the output without context under every update; equals `outputs` [Cor. 2.5.1]."""
@@ -197,7 +204,7 @@ def dynamics(
 
     Raises:
         ShapeError, DtypeError, DeviceError: the arguments do not fit the block or each other.
-        NonFiniteError: query or context hold NaN or infinity.
+        NonFiniteError: query, context or a read of a block hold NaN or infinity.
         DegenerateQueryError: the network's input without context is zero; use `Augmented()`.
         ArgumentError: `chunk` is below 1.
         OutOfMemoryError: the results do not fit into the free memory, or torch could not allocate memory.
@@ -217,13 +224,14 @@ Settings = tuple[list[tuple[ContextualBlock, Solver]], Placement, int | None]
 def _all_prefixes(model: Block, query: Tensor, context: Tensor, settings: Settings) -> list[Dynamics]:
     """For each block in turn: the reads after every prefix, the updates, and the activation of the patched query alone."""
     pairs, placement, chunk = settings
-    copies, context, steps = model.read_in(query).unsqueeze(-2), model.read_in(context), []  # (…, 1 or n + 1, d)
+    copies, context = model.read_in(query).unsqueeze(-2), model.read_in(context)  # (…, 1 or n + 1, d)
+    steps: list[Dynamics] = []
     alone = copies
     for block, solver in pairs:
         full = block.contextualize_prefixes(copies, context)
         base = block.read(alone, block.no_tokens(alone))
-        update = placement.update(block, base, full, solver)
-        steps.append(Dynamics(update, full, base, block, solver, chunk))
+        update = placement.update(block, base, full, solver, len(steps), "prefix")
+        steps.append(Dynamics(update, full, base, block, solver, chunk, placement.check))
         if len(steps) < len(pairs):
             rows = rows_at_a_time(block, chunk)
             copies = block.complete(full, None, rows)

@@ -110,7 +110,7 @@ def factorize(
     Raises:
         ArgumentError: `block` is not a contextual block.
         ShapeError, DtypeError, DeviceError: the arguments do not fit the block or each other.
-        NonFiniteError: query or context hold NaN or infinity.
+        NonFiniteError: query, context or a read of the block hold NaN or infinity.
         DegenerateQueryError: the network's input with some suffix as the context is zero; use `Augmented()`.
     """
     if not isinstance(block, ContextualBlock):
@@ -122,4 +122,4 @@ def factorize(
     mixed = block.layer.suffixes(block.enter(query), block.enter(context))  # (…, n + 1, d)
     reads = block.split(query.unsqueeze(-2).expand_as(mixed), mixed)
     base, full = reads.rows(slice(1, None)), reads.rows(slice(None, -1))
-    return Factorization(placement.update(block, base, full, solver), reads, block)
+    return Factorization(placement.update(block, base, full, solver, rows="suffix"), reads, block)

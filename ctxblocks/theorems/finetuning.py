@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctxblocks.algebra.low_rank import LowRank
+from ctxblocks.base.checks import readable
 from ctxblocks.base.errors import ArgumentError, ShapeError
 from ctxblocks.base.records import record
 from ctxblocks.blocks.block import ContextualBlock
@@ -18,6 +19,7 @@ from ctxblocks.blocks.networks import Network
 from ctxblocks.blocks.update import ImplicitUpdate
 from ctxblocks.numerics import dot, norm
 from ctxblocks.theorems.arguments import check_tensors
+from ctxblocks.theorems.finite import check_reads
 
 Biases = dict[str, Tensor]
 
@@ -103,10 +105,12 @@ class _EmptyContextReads(NamedTuple):
     bypass: Tensor  # (…, n, d)
 
     @classmethod
-    def of(cls, block: ContextualBlock, queries: Tensor) -> "_EmptyContextReads":
-        """The reads of all queries, each without context."""
+    def of(cls, block: ContextualBlock, queries: Tensor, rows: str) -> "_EmptyContextReads":
+        """The reads of all queries, each without context; `rows` says in error messages what they are."""
         with torch.no_grad():
             read = block.contextualize(queries, block.no_tokens(queries))
+        if readable(read.z):
+            check_reads(read, read, "block 0", rows, block)
         return cls(read.z, torch.zeros_like(read.z) if read.bypass is None else read.bypass)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "_EmptyContextReads":
@@ -166,7 +170,8 @@ def finetune(
 
     Raises:
         ArgumentError: `block` is not a contextual block, or `lr` is not a positive finite number.
-        ShapeError, DtypeError, DeviceError, NonFiniteError: the arguments do not fit the block or each other.
+        ShapeError, DtypeError, DeviceError: the arguments do not fit the block or each other.
+        NonFiniteError: query, context or a read of the block hold NaN or infinity.
     """
     if not isinstance(block, ContextualBlock):
         raise ArgumentError(
@@ -180,7 +185,8 @@ def finetune(
             f"query: got shape {tuple(query.shape)}, an empty batch, needs at least one task; pass at least one query"
         )
     inputs, targets = example(context)
-    examples, question = _EmptyContextReads.of(block, inputs), _EmptyContextReads.of(block, query.unsqueeze(-2))
+    examples = _EmptyContextReads.of(block, inputs, "example")
+    question = _EmptyContextReads.of(block, query.unsqueeze(-2), "query")
     trainee = _Trainee.of(block, loss)
     columns = _steps(trainee, examples, targets, lr)
     weights = {name: linear.weight.detach() for name, linear in block.network.readers.items()}

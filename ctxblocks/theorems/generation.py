@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from ctxblocks.algebra.solvers import LeastNorm, Solver
-from ctxblocks.base.checks import check_tokens
+from ctxblocks.base.checks import check_finite, check_tokens, readable
 from ctxblocks.base.errors import ShapeError
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.read import Read
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.blocks.update import ImplicitUpdate
-from ctxblocks.theorems.arguments import Block, check_tensors, solvers_of
+from ctxblocks.theorems.arguments import ADVICE, Block, check_tensors, solvers_of
 from ctxblocks.theorems.implicit_update import Placement
 
 
@@ -50,6 +50,7 @@ def transfer_generation(
 
     Raises:
         ShapeError: prompt or response are empty, or their batch shapes differ.
+        NonFiniteError: prompt, response or a read of a block hold NaN or infinity.
         DegenerateQueryError: the network's input without the prompt is zero for some token.
     """
     placement, steps = Placement(check=check), response.shape[-2] if response.dim() > 1 else 0
@@ -59,12 +60,15 @@ def transfer_generation(
         )
     check_tensors(block, prompt[..., -1, :], prompt, check, "prompt")
     check_tokens("response", response, prompt[..., -1, :], prompt.shape[-1])
+    if check and readable(response):
+        check_finite("response", response[..., :-1, :], ADVICE)
     blocks, first = block.in_order, prompt.shape[-2] - 1
     tokens = block.read_in(torch.cat([prompt, response[..., :-1, :]], dim=-2))  # (…, p + t − 1, d)
     patched, kept, updates = tokens[..., first:, :], tokens[..., first + 1 :, :], []  # (…, t, d), (…, t − 1, d)
-    for each, its_solver in zip(blocks, solvers_of(solver, len(blocks)), strict=True):
+    for number, (each, its_solver) in enumerate(zip(blocks, solvers_of(solver, len(blocks)), strict=True)):
         full, base = each.contextualize_tokens(tokens), _response_reads(each, patched, kept)
-        updates.append(placement.update(each, base, full.rows(slice(first, None)), its_solver))
+        full_rows = full.rows(slice(first, None))
+        updates.append(placement.update(each, base, full_rows, its_solver, number, "prediction"))
         tokens, patched, kept = each.complete(full), each.complete(base, updates[-1]), each.sequence(kept)
     return updates if isinstance(block, Stack) else updates[0]
 

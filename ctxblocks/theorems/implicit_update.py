@@ -2,15 +2,16 @@
 
 import dataclasses
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ctxblocks.algebra.operator import ContextOperator
 from ctxblocks.algebra.solvers import Solver
-from ctxblocks.base.checks import inside_transform
+from ctxblocks.base.checks import readable
 from ctxblocks.base.errors import DegenerateQueryError
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.read import Read
 from ctxblocks.blocks.update import ImplicitUpdate, Place, Site
+from ctxblocks.theorems.finite import check_differences, check_reads
 
 
 def implicit_update(
@@ -19,6 +20,9 @@ def implicit_update(
     solver: Solver,
     *,
     check: bool = True,
+    name: str = "block",
+    rows: str = "row",
+    module: nn.Module | None = None,
 ) -> tuple[ContextOperator, Tensor | None]:  # P (…, d), Δb' (…, d)
     """The operator `P` and the bias shift `Δb'` that map a read without `Y` to the read with it [Thm. 2.2, Thm. B.2].
 
@@ -40,18 +44,27 @@ def implicit_update(
         base: the read without `Y`; a single row is broadcast to the rows of `full`.
         full: the read with `Y`, of the same query.
         solver: chooses one of the exact updates.
-        check: whether to check that `z_{C∖Y}` is not zero; not done inside a transform, where a degenerate query gives NaN.
+        check: whether to check that all reads are finite and that `z_{C∖Y}` is not zero; not done inside a transform, or for
+            tensors without values, where a degenerate query gives NaN.
+        name: of the block, in error messages.
+        rows: what the last batch axis of the reads counts, in error messages, such as `"prefix"`.
+        module: the block; an error message names a parameter of it that is not finite.
 
     Returns:
         `P`, and `Δb'`, which is None for a block without a residual stream.
 
     Raises:
+        NonFiniteError: a read, or the difference of the two, holds NaN or infinity.
         DegenerateQueryError: `z_{C∖Y}` is zero and `δ` is not.
     """
+    checked = check and readable(base.z, full.z)
+    if checked:
+        check_reads(base, full, name, rows, module)
     operator = solver.solve(base.z, full.z, check) if full.depends else ContextOperator.identity(full.z)
-    if base.bypass is None or full.bypass is None:
-        return operator, None
-    return operator, full.bypass - base.bypass
+    shift = None if base.bypass is None or full.bypass is None else full.bypass - base.bypass
+    if checked:
+        check_differences(operator.direction, shift, name)
+    return operator, shift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +81,30 @@ class Placement:
     place: Place = "output-bias"
     check: bool = True
 
-    def update(self, block: ContextualBlock, base: Read, full: Read, solver: Solver) -> ImplicitUpdate:
+    def update(
+        self, block: ContextualBlock, base: Read, full: Read, solver: Solver, number: int = 0, rows: str = "row"
+    ) -> ImplicitUpdate:
         """The update of a block from its two reads, with the bias shift at its place.
 
+        Args:
+            block: the block.
+            base: the read without `Y`.
+            full: the read with `Y`.
+            solver: chooses one of the exact updates.
+            number: of the block in its stack, in error messages.
+            rows: what the last batch axis of the reads counts, in error messages.
+
         Raises:
+            NonFiniteError: a read holds NaN or infinity.
             DegenerateQueryError: the base read is zero, or no change at the place gives the bias shift.
         """
-        operator, shift = implicit_update(base, full, solver, check=self.check)
+        operator, shift = implicit_update(
+            base, full, solver, check=self.check, name=f"block {number}", rows=rows, module=block
+        )
         if shift is None or self.place == "output-bias":
             return ImplicitUpdate(operator, shift, self.site, self.place)
         carrier, unsolvable, reason = block.carrier(self.place, base.z, operator, shift)
-        if self.check and not inside_transform() and bool(unsolvable.any()):
+        if self.check and readable(base.z) and bool(unsolvable.any()):
             raise DegenerateQueryError(
                 f"place: {reason} where the bias shift is not, needs it non-zero for {self.place!r}; use place='output-bias'"
             )

@@ -80,7 +80,7 @@ def transfer(
 
     Raises:
         ShapeError, DtypeError, DeviceError: the arguments do not fit the block or each other.
-        NonFiniteError: query or context hold NaN or infinity.
+        NonFiniteError: query, context or a read of a block hold NaN or infinity.
         DegenerateQueryError: the network's input without `Y` is zero; use `Augmented()`.
         ArgumentError: the block does not have the site or place, or the arguments exclude each other.
     """
@@ -115,7 +115,7 @@ def _transfer_query(
     patched, updates = query, []
     for number, (each, site, solver) in enumerate(zip(block.in_order, sites, solvers, strict=True)):
         full, base = site.read(query, context), site.read(patched, reduced)
-        updates.append(placement.update(each, base, full, solver))
+        updates.append(placement.update(each, base, full, solver, number, "query"))
         if number + 1 < len(solvers):
             query = site.complete(query, full, None)
             patched = site.complete(patched, base, updates[-1])
@@ -133,7 +133,8 @@ def _transfer_tokens(
     patched, updates = tokens[..., rows, :], []  # (…, t + 1, d)
     for number, (each, site, solver) in enumerate(zip(block.in_order, sites, solvers, strict=True)):
         full, base = (site.read_causal(part, part[..., :-1, :]) for part in (tokens, patched))
-        updates.append(dataclasses.replace(placement.update(each, base, full.rows(rows), solver), per_token=True))
+        update = placement.update(each, base, full.rows(rows), solver, number, "kept token")
+        updates.append(dataclasses.replace(update, per_token=True))
         if number + 1 < len(solvers):
             tokens = site.complete(tokens, full, None)
             patched = site.complete(patched, base, updates[-1])

@@ -1,11 +1,12 @@
 """Configurations of the bundled task classes."""
 
 import attrs
+from attrs.validators import and_
 
 from ctxblocks import ArgumentError
-from ctxblocks.validators import at_least, share
+from ctxblocks.validators import at_least, integer_at_least, plain_integer, share
 
-_COUNT = at_least(1, by_class=True)
+_COUNT = and_(at_least(1, by_class=True), integer_at_least(1, by_class=True))
 
 
 @attrs.frozen(kw_only=True)
@@ -17,8 +18,8 @@ class TaskConfig:
         examples: `n`, the number of examples in a prompt.
     """
 
-    inputs: int = attrs.field(default=5, validator=_COUNT)
-    examples: int = attrs.field(default=32, validator=_COUNT)
+    inputs: int = attrs.field(default=5, converter=plain_integer, validator=_COUNT)
+    examples: int = attrs.field(default=32, converter=plain_integer, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
@@ -32,22 +33,22 @@ class NoisyLinearConfig(TaskConfig):
 class SparseLinearConfig(TaskConfig):
     """Sparse linear functions; `nonzero` is the number of weights that are not 0."""
 
-    inputs: int = attrs.field(default=20, validator=_COUNT)
-    nonzero: int = attrs.field(default=3, validator=_COUNT)
+    inputs: int = attrs.field(default=20, converter=plain_integer, validator=_COUNT)
+    nonzero: int = attrs.field(default=3, converter=plain_integer, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
 class ReluNetworkConfig(TaskConfig):
     """ReLU networks with one hidden layer of `hidden` units."""
 
-    hidden: int = attrs.field(default=100, validator=_COUNT)
+    hidden: int = attrs.field(default=100, converter=plain_integer, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
 class DecisionTreeConfig(TaskConfig):
     """Binary decision trees of the given `depth`."""
 
-    depth: int = attrs.field(default=4, validator=_COUNT)
+    depth: int = attrs.field(default=4, converter=plain_integer, validator=_COUNT)
 
 
 @attrs.frozen(kw_only=True)
@@ -74,10 +75,10 @@ class RecallConfig(TaskConfig):
         interleaved: whether a pair is two tokens, `(k, 0)` and then `(0, v)`, or one token `(k, v)`.
     """
 
-    inputs: int = attrs.field(default=8, validator=_COUNT)
-    examples: int = attrs.field(default=16, validator=_COUNT)
-    keys: int = attrs.field(default=64, validator=_COUNT)
-    queries: int = attrs.field(default=4, validator=_COUNT)
+    inputs: int = attrs.field(default=8, converter=plain_integer, validator=_COUNT)
+    examples: int = attrs.field(default=16, converter=plain_integer, validator=_COUNT)
+    keys: int = attrs.field(default=64, converter=plain_integer, validator=_COUNT)
+    queries: int = attrs.field(default=4, converter=plain_integer, validator=_COUNT)
     interleaved: bool = True
 
     def __attrs_post_init__(self) -> None:

@@ -57,6 +57,10 @@ def test_a_plugin_adds_a_command(install: Callable[..., None]) -> None:
     ("source", "problem"),
     [
         ("raise RuntimeError('no\\nluck')", "commands of the plugin 'broken:bad' are left out: RuntimeError: no luck"),
+        (
+            "import pytest\npytest.importorskip('t_absent')",
+            "commands of the plugin 'broken:bad' are left out: Skipped: could not import 't_absent'",
+        ),
         ("raise SystemExit(1)", "commands of the plugin 'broken:bad' are left out: SystemExit: 1"),
         (
             announced("greet", "t_greet"),
@@ -100,3 +104,18 @@ def test_commands_have_a_group_of_their_own(install: Callable[..., None], tmp_pa
     entries.write_text(entries.read_text().replace(GROUP, "ctxblocks"))
     failures = json.loads(shell(["layers", "--json"]).stdout)["failures"]
     assert "announce that in the group 'ctxblocks.commands'" in failures["mixed:a"]
+
+
+def test_a_plugin_that_prints_leaves_json_alone(install: Callable[..., None], tmp_path: Path) -> None:
+    """What it prints on import and in its hooks goes to stderr, and stdout holds one JSON document."""
+    loud = (
+        announced("greet")
+        .replace("from ctxblocks", "print('loading')\nfrom ctxblocks")
+        .replace("    return", "    print('hook')\n    return")
+    )
+    install("loud", "a = t_loud", t_loud=loud)
+    entries = tmp_path / "loud-1.0.dist-info" / "entry_points.txt"
+    entries.write_text(f"[{GROUP}]\na = t_loud\n[ctxblocks]\na = t_loud\n")
+    run = shell(["layers", "--json"])
+    assert json.loads(run.stdout)["failures"]["loud:a"].startswith("PluginError: ")
+    assert run.stderr == "loading\nhook\n"

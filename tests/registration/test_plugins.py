@@ -98,6 +98,44 @@ def test_a_plugin_whose_import_fails_is_listed_and_the_rest_work(install: Instal
             registry.layer(name)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pytest\npytest.importorskip('t_absent')",
+        "import asyncio\nraise asyncio.CancelledError",
+        "raise SystemExit",
+    ],
+)
+def test_whatever_a_plugin_raises_is_its_failure(install: Install, source: str) -> None:
+    """Also what is no `Exception`, and the others load."""
+    install("bad-test", "bad = t_bad", t_bad=source)
+    install("good-test", "good = t_good", t_good=GOOD.replace("NAME", "works"))
+    registry = loaded()
+    assert list(registry.layers) == ["works"]
+    assert list(registry.failures) == ["bad-test:bad"]
+
+
+def test_an_interrupt_passes(install: Install) -> None:
+    """The user's interrupt is no failure of the plugin that happened to be imported."""
+    install("slow-test", "slow = t_slow", t_slow="raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        loaded()
+
+
+def test_a_value_that_is_no_reference_is_named(install: Install) -> None:
+    """The failure quotes the entry point's value."""
+    install("odd-test", "odd = not a module!!")
+    text = str(loaded().failures["odd-test:odd"])
+    assert text.startswith("plugin 'odd-test:odd': its entry point is 'not a module!!', needs a reference such as")
+
+
+def test_a_distribution_without_metadata_has_the_name_of_its_folder(install: Install, tmp_path: Path) -> None:
+    """A broken installation still has a provider with a name."""
+    install("bare-test", "a = t_bare", t_bare=GOOD.replace("NAME", "works"))
+    (tmp_path / "bare_test-1.0.dist-info" / "METADATA").unlink()
+    assert dict(loaded().providers) == {"works": "bare-test:a"}
+
+
 def test_a_hook_that_raises_is_a_failure_too(install: Install) -> None:
     """What the hook raised is the cause, and what is wrong with a hook is one."""
     install("raises-test", "a = t_raises", t_raises=GOOD.replace("return [", 'raise OSError("gone"); ['))

@@ -5,8 +5,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
+
+from ctxblocks.report import figure_style  # imports matplotlib, also where its environment is faulty
+
+# isort: split
+
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -40,7 +44,7 @@ def picture(dynamics: PromptDynamics, tokens: Sequence[str] | None = None, title
     blocks = len(dynamics.sites)
     width = min(40.0, max(6.0, 2.5 + 0.22 * count if count <= NAMED else 14.0))
     height = len(shown) * (1.6 + min(6.0, max(1.2, 0.18 * blocks))) + 0.6
-    with matplotlib.rc_context({"font.family": "sans-serif", "font.size": 9}):
+    with figure_style({"font.family": "sans-serif", "font.size": 9}):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(title, fontsize=11)

@@ -112,7 +112,8 @@ class Site:
 
     def update_of(self, base: Read, full: Read, solver: Solver, per_token: bool) -> ImplicitUpdate:
         """The same from reads as the theorem takes them."""
-        operator, shift = implicit_update(base, full, solver)
+        rows = "token" if per_token else "prefix"
+        operator, shift = implicit_update(base, full, solver, name=self.block.path, rows=rows, module=self.block.layer)
         return ImplicitUpdate(operator, shift, self.name, per_token=per_token)  # type: ignore[arg-type]
 
     def readers(self) -> dict[str, LinearWeights]:
