@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from ctxblocks import ArgumentError, ContextOperator, ImplicitUpdate, LinearWeights, Probe, registry
+from ctxblocks import ArgumentError, ContextOperator, ImplicitUpdate, Probe, registry
 from ctxblocks.numerics import widen
+from ctxblocks_transformers.wiring.effective import effective_weights
 from ctxblocks_transformers.wiring.sites import Site
 
 
@@ -29,7 +30,10 @@ class Course:
         Raises:
             ArgumentError: no reader has that path.
         """
-        readers = self.site.readers() or self.site.block.weights(*self.site.block.spec.readers)
+        stored = {
+            path: each.matrices() for path, each in self.site.block.weights(*self.site.block.spec.readers).items()
+        }
+        readers = effective_weights(self.site) or stored
         if reader is not None and reader not in readers:
             raise ArgumentError(f"reader: got {reader!r}, needs one of {', '.join(map(repr, readers))}")
         return [_matrix(each) for path, each in readers.items() if reader in (None, path)]
@@ -76,6 +80,6 @@ def _measured(
     return values.expand(steps)
 
 
-def _matrix(weights: LinearWeights) -> Tensor:  # (m, d)
-    matrices = widen(weights.matrices().detach())
+def _matrix(weights: Tensor) -> Tensor:  # (…, m, d) -> (m, d)
+    matrices = widen(weights.detach())
     return matrices.reshape(-1, matrices.shape[-1])
