@@ -29,7 +29,8 @@ def base_reads(
     `last`, are computed apart.
     """
     if len(parts) == 1:
-        return _pass(model, sites, input_ids, full, report, kept, slice(None))
+        _pass(model, sites, input_ids, full, report, kept, slice(None))
+        return
     found: list[list[BlockReads]] = [[] for _ in sites]
 
     def collect(number: int, alone: BlockReads) -> None:

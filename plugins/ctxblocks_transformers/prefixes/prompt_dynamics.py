@@ -11,6 +11,8 @@ from ctxblocks_transformers.prefixes.measures import MEASURES, RENAMED
 from ctxblocks_transformers.wiring.keep import Kept
 
 Queries = Literal["last", "every"]
+NONE = Kept((), "")
+"""No token is kept."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class PromptDynamics:
     deviation: float
     updates: tuple[ImplicitUpdate | None, ...] | None
     model_type: str
-    kept: Kept = Kept((), "")
+    kept: Kept = NONE
 
     def measure(self, name: str) -> Tensor:  # (blocks, n + 1), or (blocks, n)
         """One measure by its name.
