@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -45,8 +45,8 @@ class Rotation:
 
 def rotations_of(model: nn.Module) -> list[Rotation]:
     """The rotations of a model that depend on the length of the sequence."""
-    found = []
-    for module in model.modules():
+    found, modules = [], cast(Iterator[Any], model.modules())
+    for module in modules:
         kinds: Any = getattr(module, "rope_type", None)
         single = isinstance(kinds, str)
         for layer_type, kind in ({"": kinds} if single else kinds if isinstance(kinds, dict) else {}).items():
