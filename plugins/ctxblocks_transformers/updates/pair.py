@@ -16,7 +16,7 @@ from ctxblocks_transformers.wiring.keep import Keep, Kept, kept_tokens
 from ctxblocks_transformers.wiring.passes import check_start, complete, observe
 from ctxblocks_transformers.wiring.reads import BlockReads
 from ctxblocks_transformers.wiring.rotations import regimes
-from ctxblocks_transformers.wiring.sites import Hooks, Site, rows
+from ctxblocks_transformers.wiring.sites import Hooks, Site, by_token
 from ctxblocks_transformers.wiring.view import ModelView
 
 Updates = Sequence[ImplicitUpdate | None]
@@ -146,7 +146,7 @@ class Pair:
         start = BlockReads()
 
         def entered(x: Tensor) -> None:
-            start.entered = rows(x)[new].clone()
+            start.entered = by_token(x)[new].clone()
 
         def make(number: int, base: BlockReads) -> ImplicitUpdate:
             update = self.sites[number].update(base.at(new), full[number].at(wanted), self.solvers[number])

@@ -69,3 +69,10 @@ def test_bad_options_are_refused(options: dict[str, Any], said: str) -> None:
     """By name, in one line."""
     with pytest.raises(ArgumentError, match=said):
         replay(lively("llama"), prompt(), 1, **options)
+
+
+def test_layers_with_several_residual_streams() -> None:
+    """Gemma 3n, whose layers take all streams at once."""
+    found = replay(lively("gemma3n_text"), prompt(), 3)
+    assert found.agreement == 1.0
+    assert found.relative <= 2000 * torch.finfo(torch.float32).eps
