@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
+from ctxblocks import ArgumentError
 from ctxblocks.cli import (
     Device,
     Json,
@@ -39,6 +40,13 @@ Route = Annotated[
         help="How to compute the blocks' inputs for all prefixes; auto selects the fastest route of the model.",
     ),
 ]
+KeepOption = Annotated[
+    str,
+    Parameter(
+        name="--keep",
+        help="Leading tokens that stay with every query: auto for an attention sink, none, or positions such as 0,1.",
+    ),
+]
 Out = Annotated[Path, Parameter(name="--out", help="Folder for trace.html, trace.png and trace.json.")]
 
 
@@ -49,6 +57,7 @@ def trace(
     queries: Queries = "last",
     site: Site = "network",
     route: Route = "auto",
+    keep: KeepOption = "auto",
     out: Out = Path("trace"),
     tokens: Tokens = None,
     dtype: Dtype = None,
@@ -62,10 +71,13 @@ def trace(
     """
     import ctxblocks_transformers as lm
 
+    staying = _keep(keep)
     loaded, tokenizer = lm.load_model(model, dtype, device)
     input_ids = lm.prompt_tokens(loaded, tokenizer, prompt, tokens)
     with new_folder(out):
-        dynamics = lm.trace(loaded, input_ids, queries=queries, site=site, route=route)
+        dynamics = lm.trace(
+            loaded, input_ids, queries=queries, site=site, route=route, keep=staying, tokenizer=tokenizer
+        )
     names = _names(tokenizer, input_ids[0].tolist())
     document = {"model": model, **dynamics.as_json(names)}
     _write(dynamics, names, model, document, out)
@@ -73,6 +85,20 @@ def trace(
         print_json(document)
     else:
         _print(dynamics, names, out, console())
+
+
+def _keep(text: str) -> Any:
+    """The option's value for `trace`.
+
+    Raises:
+        ArgumentError: it is neither `auto`, `none` nor positions.
+    """
+    if text in ("auto", "none"):
+        return text if text == "auto" else ()
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise ArgumentError(f"keep: got {text!r}, needs auto, none, or positions such as 0,1")
+    return [int(part) for part in parts]
 
 
 def _names(tokenizer: Any, ids: list[int]) -> list[str]:
@@ -94,7 +120,7 @@ def _print(dynamics: "PromptDynamics", names: list[str], folder: Path, out: Cons
     about = "every prefix for the last token" if dynamics.queries == "last" else "every token as its own query"
     model = f"{dynamics.model_type}, family {dynamics.family.name}, {len(names)} tokens, {about}"
     deviation = f"route: {dynamics.route}, relative deviation from a forward pass {dynamics.deviation:.1e}"
-    print_lines(out, [model, deviation])
+    print_lines(out, [model, deviation, str(dynamics.kept)])
     heads = (
         "block",
         "site",

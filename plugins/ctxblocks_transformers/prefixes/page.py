@@ -24,6 +24,7 @@ def page(dynamics: PromptDynamics, tokens: Sequence[str] | None = None, title: s
     data = {
         "tokens": columns.tokens,
         "first": columns.first,
+        "kept": dynamics.kept.positions,
         "measures": {
             name: {"what": MEASURES[name], "middle": middle(name), "values": [_rounded(row) for row in values.tolist()]}
             for name, values in columns.values.items()

@@ -47,7 +47,8 @@ def picture(dynamics: PromptDynamics, tokens: Sequence[str] | None = None, title
     with figure_style({"font.family": "sans-serif", "font.size": 9}):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
-        figure.suptitle(title, fontsize=11)
+        kept = f"{title} ({dynamics.kept})" if dynamics.kept.positions else title
+        figure.suptitle(kept, fontsize=11)
         for axes, name in zip(np.atleast_1d(figure.subplots(max(1, len(shown)), 1)), shown, strict=False):
             _panel(figure, axes, columns, name)
         content = io.BytesIO()

@@ -8,8 +8,11 @@ from torch import Tensor
 
 from ctxblocks import ArgumentError, FamilySpec, ImplicitUpdate
 from ctxblocks_transformers.prefixes.measures import MEASURES, RENAMED
+from ctxblocks_transformers.wiring.keep import Kept
 
 Queries = Literal["last", "every"]
+NONE = Kept((), "")
+"""No token is kept."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,6 +32,7 @@ class PromptDynamics:
         deviation: largest difference of a block's last read from that of an ordinary pass, relative to its size.
         updates: one for each block, batched `(n + 1,)`, if they were kept; None for a block without a site.
         model_type: the model type of the configuration.
+        kept: the leading tokens that every query reads without context too; their steps are zero.
     """
 
     measures: dict[str, Tensor]
@@ -40,6 +44,7 @@ class PromptDynamics:
     deviation: float
     updates: tuple[ImplicitUpdate | None, ...] | None
     model_type: str
+    kept: Kept = NONE
 
     def measure(self, name: str) -> Tensor:  # (blocks, n + 1), or (blocks, n)
         """One measure by its name.
@@ -63,6 +68,7 @@ class PromptDynamics:
             "deviation": self.deviation,
             "input_ids": self.input_ids[0].tolist(),
             "tokens": None if tokens is None else list(tokens),
+            "kept": {"positions": list(self.kept.positions), "reason": self.kept.reason},
             "sites": list(self.sites),
             "measures": {name: values.tolist() for name, values in self.measures.items()},
         }

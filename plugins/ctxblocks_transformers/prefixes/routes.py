@@ -1,4 +1,4 @@
-"""Four routes to the reads of every block after every prefix of a prompt."""
+"""Four routes to the reads of every block after every prefix of a prompt, from the prefix of `first` tokens on."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks import ArgumentError
-from ctxblocks_transformers.prefixes.base_pass import body
+from ctxblocks_transformers.prefixes.base_pass import body, joined_reads
 from ctxblocks_transformers.prefixes.copies import MASK, SELF_SLOT, CopiesRun, NoCopiesError, copies
 from ctxblocks_transformers.wiring.calling import accepted, inputs_of, states, states_kept
 from ctxblocks_transformers.wiring.reads import BlockReads
@@ -42,7 +42,7 @@ class NoRouteError(Exception):
     """The model does not support a route."""
 
 
-def by_copies(model: Any, sites: Sequence[Site], input_ids: Tensor) -> Prefixes:
+def by_copies(model: Any, sites: Sequence[Site], input_ids: Tensor, first: int = 0) -> Prefixes:
     """One forward pass of two rows: the prompt, and copies of its last token. See `copies`.
 
     Raises:
@@ -56,12 +56,12 @@ def by_copies(model: Any, sites: Sequence[Site], input_ids: Tensor) -> Prefixes:
     except NoCopiesError as error:
         raise NoRouteError(str(error)) from error
     parts = [
-        (each.at(slice(1, None)), each.at(slice(0, 1))) for each in reads
+        (each.at(slice(1 + first, None)), each.at(slice(0, 1))) for each in reads
     ]  # the copies, and the prompt's last token
     return Prefixes([copied for copied, _ in parts], _how(run, sites), [last for _, last in parts])
 
 
-def by_states(model: Any, sites: Sequence[Site], input_ids: Tensor) -> Prefixes:
+def by_states(model: Any, sites: Sequence[Site], input_ids: Tensor, first: int = 0) -> Prefixes:
     """One token at a time with the model's own cache: a step of the prompt and a step of the query from the same state.
 
     Raises:
@@ -69,6 +69,8 @@ def by_states(model: Any, sites: Sequence[Site], input_ids: Tensor) -> Prefixes:
     """
     from transformers import DynamicCache
 
+    if first:
+        raise NoRouteError("the states of shorter prefixes have other positions, which depend on the length")
     model = body(model)
     names = accepted(model)
     name = next((name for name in ("past_key_values", "cache_params") if name in names), None)
@@ -88,21 +90,26 @@ def by_states(model: Any, sites: Sequence[Site], input_ids: Tensor) -> Prefixes:
                 _copy_states(model, cache, pair.device)
             except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
                 raise NoRouteError(f"the model's own state fails at token {i}: {error}") from error
-    return Prefixes([_joined(reads) for reads in zip(*steps, strict=True)], "states")
+    return Prefixes([joined_reads(reads) for reads in zip(*steps, strict=True)], "states")
 
 
-def by_batches(model: Any, sites: Sequence[Site], input_ids: Tensor, tokens: int = TOKENS) -> Prefixes:
+def by_batches(
+    model: Any, sites: Sequence[Site], input_ids: Tensor, first: int = 0, *, tokens: int = TOKENS
+) -> Prefixes:
     """Each prefix as one row of a batch, right-padded with tokens that a causal model ignores."""
-    batches = [_batch(model, sites, input_ids, first, last) for first, last in _batches(input_ids.shape[1], tokens)]
-    return Prefixes([_joined(reads) for reads in zip(*batches, strict=True)], "batches" if tokens > 1 else "one by one")
+    ranges = _batches(first, input_ids.shape[1], tokens)
+    batches = [_batch(model, sites, input_ids, start, end) for start, end in ranges]
+    return Prefixes(
+        [joined_reads(reads) for reads in zip(*batches, strict=True)], "batches" if tokens > 1 else "one by one"
+    )
 
 
-def by_one(model: Any, sites: Sequence[Site], input_ids: Tensor) -> Prefixes:
+def by_one(model: Any, sites: Sequence[Site], input_ids: Tensor, first: int = 0) -> Prefixes:
     """One forward pass for each prefix: the definition, and the only route for models that are not causal."""
-    return by_batches(model, sites, input_ids, tokens=1)
+    return by_batches(model, sites, input_ids, first, tokens=1)
 
 
-Route = Callable[[Any, Sequence[Site], Tensor], Prefixes]
+Route = Callable[[Any, Sequence[Site], Tensor, int], Prefixes]
 ROUTES: dict[str, Route] = {"copies": by_copies, "states": by_states, "batches": by_batches, "one by one": by_one}
 """The routes, the fastest first."""
 
@@ -112,9 +119,8 @@ def ordinary(model: Any, sites: Sequence[Site], input_ids: Tensor, tokens: slice
     return _watched(sites, tokens, lambda: _run(model, input_ids))
 
 
-def _batches(length: int, tokens: int) -> Iterator[tuple[int, int]]:
+def _batches(first: int, length: int, tokens: int) -> Iterator[tuple[int, int]]:
     """Ranges of prefixes that fit into one batch; the longest of each range fills a row."""
-    first = 0
     while first < length:
         rows = next(k for k in itertools.count(1) if first + k >= length or (k + 1) * (first + k + 1) > tokens)
         yield first, first + rows
@@ -150,21 +156,6 @@ def _check_streams(x: Tensor) -> None:
             f"model: a layer is given shape {tuple(x.shape)}, needs (batch, tokens, d) for a trace; for a model with several "
             f"residual streams call transfer_model for each prefix"
         )
-
-
-def _joined(parts: Sequence[BlockReads]) -> BlockReads:
-    """The reads of one block, concatenated."""
-
-    def joined(some: list[Tensor | None]) -> Tensor | None:
-        tensors = [part for part in some if part is not None]
-        return torch.cat(tensors) if tensors else None
-
-    return BlockReads(
-        joined([part.entered for part in parts]),
-        joined([part.z for part in parts]),
-        joined([part.bypass for part in parts]),
-        parts[0].simple,
-    )
 
 
 def _how(run: CopiesRun, sites: Sequence[Site]) -> str:

@@ -73,7 +73,7 @@ def route_of(model: Any) -> Route:
         raise ArgumentError(f"model: {type(model).__name__} gives no logits, needs a causal language model")
     whole = Run(model, "recompute").call(ids, positions)
     fewer = Run(model, "recompute").call(ids[:, :-1], positions[:-1])
-    if not _close(fewer, whole[:-1], model.dtype):
+    if not close(fewer, whole[:-1], model.dtype):
         raise ArgumentError(
             f"model: the outputs of {type(model).__name__} at earlier tokens depend on later ones, needs a causal language model"
         )
@@ -93,10 +93,10 @@ def _cache_serves(model: Any, ids: Tensor, positions: Tensor, whole: Tensor) -> 
             parts.append(run.call(ids[:, i : i + 1], positions[i : i + 1]))
     except Exception:  # whatever the cache does not support: the other route needs none
         return False
-    return _close(torch.cat(parts), whole, model.dtype)
+    return close(torch.cat(parts), whole, model.dtype)
 
 
-def _close(outputs: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+def close(outputs: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     """Whether two tables of outputs agree up to round-off."""
     if outputs.shape != expected.shape:
         return False

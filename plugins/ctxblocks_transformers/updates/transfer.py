@@ -15,6 +15,7 @@ from ctxblocks_transformers.wiring.fingerprint import fingerprint
 from ctxblocks_transformers.wiring.keep import Keep, kept_tokens
 from ctxblocks_transformers.wiring.own_run import check_own_run
 from ctxblocks_transformers.wiring.passes import full_pass, remove
+from ctxblocks_transformers.wiring.rotations import rotations_kept
 from ctxblocks_transformers.wiring.tokens import Prompt, tokens_of
 from ctxblocks_transformers.wiring.view import view_of
 from ctxblocks_transformers.wiring.wirings import check_site, sites_of
@@ -62,7 +63,7 @@ def transfer_model(
     input_ids = tokens_of(model, input_ids)
     check_site(site)
     query = check_query(query, input_ids.shape[1])
-    with evaluation(model), torch.no_grad():
+    with evaluation(model), rotations_kept(model), torch.no_grad():
         view = view_of(model, family_of(model) if family is None else family)
         sites = sites_of(view, site)
         run = full_pass(model, sites, input_ids)
