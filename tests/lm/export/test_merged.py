@@ -172,12 +172,12 @@ def test_calls_that_the_copy_is_not_for() -> None:
         merged(last, past_key_values=cache)
     with pytest.raises(ArgumentError, match=r"position_ids: got \[3\], needs \[6\]"):
         logits(update, merged, position_ids=torch.tensor([[3]]))
-    with pytest.raises((ArgumentError, ShapeError), match="position_ids|input_ids|past_key_values"):
+    with pytest.raises((ArgumentError, ShapeError), match=r"position_ids|input_ids|past_key_values"):
         merged.generate(last, max_new_tokens=2)
 
 
 @pytest.mark.parametrize("site", ["network", "out-proj"])
-@pytest.mark.parametrize("model_type", ["llama", "gpt2", "mixtral", "phi", "bert", "granite", "falcon_h1"])
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "mixtral", "phi", "bert", "granite"])
 def test_kept_tokens_stay_as_they_are(model_type: str, site: Any) -> None:
     """One map for all remaining tokens: each gives what it gives with the full context, and it has their rank."""
     model = tiny(model_type)
@@ -209,7 +209,7 @@ def test_what_a_model_holds_beside_its_weights() -> None:
     update = transfer_model(model, prompt())
     assert torch.equal(update.merged(model).steering, model.steering)
     model.steps = (step for step in range(3))
-    with pytest.raises(ArgumentError, match="merged: LlamaForCausalLM holds what cannot be copied .*generator"):
+    with pytest.raises(ArgumentError, match=r"merged: LlamaForCausalLM holds what cannot be copied .*generator"):
         update.merged(model)
 
 
