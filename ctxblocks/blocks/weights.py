@@ -89,17 +89,29 @@ class RankOneChange:
     key: Tensor
     bias: Tensor | None = None
 
-    def add(self) -> None:
-        """Apply the change to the parameters in place; sums are computed in float32 for half types and rounded once."""
+    def add(self, *others: "RankOneChange") -> None:
+        """Apply the change to the parameters in place, together with others of the same weights.
+
+        Sums are computed in float32 for half types and rounded once.
+        """
+        changes = (self, *others)
         matrices = self.weights.matrices()
         matrices = matrices if matrices.dim() == 3 else matrices.unsqueeze(0)
-        columns = self.column.reshape(len(matrices), -1)
-        keys = self.key.expand(len(matrices), -1)
         with torch.no_grad():
-            for matrix, column, key in zip(matrices, widen(columns), widen(keys), strict=True):
-                matrix.copy_(torch.addr(matrix.to(column.dtype), column, key.to(column.dtype)))
-        if self.bias is not None:
-            self.weights.add_bias(self.bias)
+            for index, matrix in enumerate(matrices):
+                total = matrix
+                for change in changes:
+                    column, key = change.factors(index, len(matrices))
+                    total = torch.addr(total.to(column.dtype), column, key)
+                matrix.copy_(total)
+        for change in changes:
+            if change.bias is not None:
+                self.weights.add_bias(change.bias)
+
+    def factors(self, index: int, experts: int) -> tuple[Tensor, Tensor]:  # (m,), (d,)
+        """Column and key of one of the matrices, half types in float32."""
+        column = widen(self.column.reshape(experts, -1)[index])
+        return column, self.key.expand(experts, -1)[index].to(column.dtype)
 
 
 def last_layer_key(

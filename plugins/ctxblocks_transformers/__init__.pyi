@@ -1,5 +1,6 @@
 import ctxblocks
 
+from .export.usage import OneQueryWarning as OneQueryWarning
 from .prefixes.page import page as page
 from .prefixes.picture import picture as picture
 from .prefixes.prompt_dynamics import PromptDynamics as PromptDynamics

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ctxblocks import ArgumentError, ImplicitUpdate, LinearWeights, RankOneChange, ShapeError
+from ctxblocks import ArgumentError, ImplicitUpdate, LinearWeights, RankOneChange
+from ctxblocks_transformers.export.tokens import operators_of
 from ctxblocks_transformers.wiring.difference import Difference
 from ctxblocks_transformers.wiring.sites import Site
 
@@ -21,6 +22,18 @@ class Update(Protocol):
     @property
     def positions(self) -> Tensor:
         """`(tokens,)`, the positions of the remaining tokens in the prompt."""
+
+    @property
+    def input_ids(self) -> Tensor:
+        """`(1, T)`, the whole prompt."""
+
+    @property
+    def query(self) -> int:
+        """The index in `positions` of the token whose output was measured."""
+
+    @property
+    def full(self) -> Tensor:
+        """The query's output with the full context."""
 
     def placed(self, model: Any) -> list[tuple[Site, ImplicitUpdate]]:
         """The sites of a model that take an update, each with its update."""
@@ -37,22 +50,26 @@ class Update(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """`W ← W + column keyᵀ` of one parameter.
+    """`W ← W + Σ_t column_t key_tᵀ` of one parameter.
 
     Attributes:
         name: the parameter's name in the model.
-        rank_one: the change.
+        terms: the change, one term for each remaining token that the context changes.
         bias: the name of the bias that changes too, None if there is none yet, or it does not change.
     """
 
     name: str
-    rank_one: RankOneChange
+    terms: tuple[RankOneChange, ...]
     bias: str | None = None
 
     @property
     def weights(self) -> LinearWeights:
         """The weights that change."""
-        return self.rank_one.weights
+        return self.terms[0].weights
+
+    def add(self) -> None:
+        """Apply the change to the parameters in place, rounded once."""
+        self.terms[0].add(*self.terms[1:])
 
     def parameters(self) -> list[tuple[str, Tensor]]:
         """The parameters of the layer, by name."""
@@ -62,44 +79,37 @@ class Change:
         return changed
 
 
-def change_of(site: Site, path: str, rank_one: RankOneChange) -> Change:
+def change_of(site: Site, path: str, terms: Sequence[RankOneChange]) -> Change:
     """A change of the weights at a path in a block, with the names of its parameters in the model."""
-    weights, block = rank_one.weights, site.block
+    weights, block = terms[0].weights, site.block
     bias = None if weights.bias is None else block.parameter_name(path, weights.bias)
-    return Change(block.parameter_name(path, weights.name), rank_one, bias)
+    return Change(block.parameter_name(path, weights.name), tuple(terms), bias)
 
 
-def changes_of_readers(placed: Placed) -> list[Change]:
-    """`W ← W P` for every reader of every block, for the update of one token."""
+def changes_of_readers(placed: Placed, moved: Sequence[int]) -> list[Change]:
+    """`W ← W P` for every reader of every block, with one `P` for all remaining tokens."""
     return [
-        change_of(site, path, weights.change(update[0].operator))
+        change_of(site, path, [weights.change(term) for term in terms])
         for site, update in placed
+        for terms in [operators_of(update, moved)]
         for path, weights in site.changed().items()
     ]
-
-
-def one_token(update: Update, caller: str) -> None:
-    """Raise unless one token remains: weights hold the update of one token.
-
-    Raises:
-        ShapeError: several tokens remain.
-    """
-    if len(update.positions) != 1:
-        raise ShapeError(
-            f"{caller}: got an update of {len(update.positions)} remaining tokens, needs one, since weights are the same for "
-            f"every token; make it without keep=…, or use update.applied(model)"
-        )
 
 
 def refuse_offsets(placed: Placed, caller: str, biases: bool) -> None:
     """Raise if an update has an offset and its reader cannot have a bias, or biases cannot be exported.
 
     Raises:
-        ArgumentError: there is such a reader.
+        ArgumentError: there is such a reader, or more than one token remains.
     """
     for site, update in placed:
         if update.operator.offset is None:
             continue
+        if len(update.operator.key) > 1:
+            raise ArgumentError(
+                f"{caller}: got an update with offsets (of Augmented()) for {len(update.operator.key)} remaining tokens, "
+                f"needs one without, since a bias is the same for every token; make it with solver=LeastNorm()"
+            )
         for path, weights in site.changed().items():
             if not biases or not weights.takes_bias():
                 why = f"{type(weights.module).__name__} has none" if biases else "a LoRA adapter has none"

@@ -1,7 +1,7 @@
 """An update written into the weights of a copy of the model [Thm. 2.2, Thm. B.2]."""
 
-import copy
 import dataclasses
+import warnings
 from typing import Any
 
 import torch
@@ -11,39 +11,52 @@ from ctxblocks import ArgumentError, LinearWeights
 from ctxblocks_transformers.export.changes import (
     Update,
     changes_of_readers,
-    one_token,
     refuse_offsets,
     refuse_shared,
 )
+from ctxblocks_transformers.export.copies import copy_of
+from ctxblocks_transformers.export.faithful import applied_rows, refuse_unfaithful
 from ctxblocks_transformers.export.fold import folded
-from ctxblocks_transformers.wiring.calling import inputs_of
-from ctxblocks_transformers.wiring.difference import Difference, allowed, refuse_inert
+from ctxblocks_transformers.export.tokens import moved_tokens
+from ctxblocks_transformers.export.usage import OneQueryWarning, Remaining, purpose
 from ctxblocks_transformers.wiring.reads import outputs_of
 from ctxblocks_transformers.wiring.sites import Site, shifted
 
 
-def merge(update: Update, model: Any, place: str) -> Any:
+def merge(update: Update, model: Any, place: str | None) -> Any:
     """`ModelUpdate.merged`."""
+    kept = len(update.positions) > 1
+    place = ("last-layer" if kept else "output-bias") if place is None else place
     if place not in ("output-bias", "last-layer"):
         raise ArgumentError(f"place: got {place!r}, needs 'output-bias' or 'last-layer'")
-    one_token(update, "merged")
-    refuse_offsets(update.placed(model), "merged", biases=True)
-    merged = copy.deepcopy(model).eval()
+    original = update.placed(model)
+    if kept and place == "output-bias" and any(each.shift is not None for _, each in original):
+        raise ArgumentError(
+            f"place: got 'output-bias' with {len(update.positions)} remaining tokens, needs 'last-layer', since a bias shifts "
+            f"every token"
+        )
+    refuse_offsets(original, "merged", biases=True)
+    merged = copy_of(model, "merged")
     placed = update.placed(merged)
-    last = folded(update, merged, "merged") if place == "last-layer" else []
-    changes = [*changes_of_readers(placed), *last]
+    unit = torch.finfo(model.dtype).eps
+    moved = moved_tokens((each for _, each in placed), update.positions, update.query, unit)
+    last = folded(update, merged, moved, "merged") if place == "last-layer" else []
+    changes = [*changes_of_readers(placed, moved), *last]
     shifts = [] if last else [_Shift.of(site, each.shift[0]) for site, each in placed if each.shift is not None]
     changed = [pair for change in changes for pair in change.parameters()]
     changed += [pair for shift in shifts for pair in shift.parameters()]
     refuse_shared(merged, changed, "merged")
     for change in changes:
-        change.rank_one.add()
+        change.add()
     for shift in shifts:
         shift.add()
-    merged.register_forward_pre_hook(Positions(update.positions), with_kwargs=True)
+    merged.register_forward_pre_hook(
+        Remaining(update.input_ids[:, update.positions], update.positions), with_kwargs=True
+    )
     with torch.no_grad():
         output = outputs_of(merged(**update.inputs(merged)))
-    refuse_unfaithful(update.difference(output), model, "merged")
+    refuse_unfaithful(update, model, output, applied_rows(update, model), "merged")
+    warnings.warn(f"merged: {purpose(update)}", OneQueryWarning, stacklevel=3)
     return merged
 
 
@@ -107,47 +120,3 @@ class Shift:
         if isinstance(output, Tensor):
             return shifted(output, shift)
         return type(output)((shifted(output[0], shift), *output[1:]))
-
-
-@dataclasses.dataclass(frozen=True)
-class Positions:
-    """A forward pre-hook that gives a single token without a position its position in the prompt.
-
-    Attributes:
-        positions: `(1,)`, that position.
-    """
-
-    positions: Tensor
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The arguments with the position; calls on more tokens, with positions or with a cache are not changed."""
-        ids = args[0] if args else kwargs.get("input_ids")
-        given = {name: value for name, value in kwargs.items() if value is not None}
-        if (
-            not isinstance(ids, Tensor)
-            or tuple(ids.shape) != (1, 1)
-            or {"position_ids", "past_key_values"} & set(given)
-        ):
-            return None
-        filled = {**inputs_of(module, ids, self.positions), **given}
-        if args:
-            del filled["input_ids"]
-        return args, filled
-
-
-def refuse_unfaithful(difference: Difference, model: Any, caller: str) -> None:
-    """Raise unless the query's output with the changed weights is that with the full context, up to the dtype's round-off.
-
-    Raises:
-        InertUpdateError: it is the output without the update.
-        ArgumentError: it is another output.
-    """
-    refuse_inert(difference)
-    limit = allowed(difference, model.dtype)
-    if not difference.full <= limit:
-        raise ArgumentError(
-            f"{caller}: with the changed weights the query's output is {difference.full:.3g} from that with the full context, "
-            f"whose effect is {difference.effect:.3g}, needs at most {limit:.3g}; the weights are not those that the update was "
-            f"made with, a block changes what its last dense layer puts out, or {model.dtype} does not hold it: "
-            f"use update.applied(model), site='out-proj' or a wider dtype"
-        )

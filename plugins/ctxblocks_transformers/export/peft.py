@@ -1,6 +1,5 @@
-"""An update as a LoRA adapter of rank one, written only after PEFT has loaded it and its output was compared."""
+"""An update as a LoRA adapter of one rank for each token that changes, written only after PEFT loaded it and it was compared."""
 
-import copy
 import importlib
 import os
 import shutil
@@ -14,16 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from ctxblocks import ArgumentError, CtxblocksError
+from ctxblocks.numerics import widen
+from ctxblocks_transformers.export.card import write_card
 from ctxblocks_transformers.export.changes import (
     Change,
     Update,
     changes_of_readers,
-    one_token,
     refuse_offsets,
     refuse_shared,
 )
+from ctxblocks_transformers.export.copies import copy_of, refuse_quantised
+from ctxblocks_transformers.export.faithful import applied_rows, refuse_unfaithful
 from ctxblocks_transformers.export.fold import folded
-from ctxblocks_transformers.export.merge import refuse_unfaithful
+from ctxblocks_transformers.export.tokens import moved_tokens
 from ctxblocks_transformers.wiring.difference import Difference
 from ctxblocks_transformers.wiring.reads import outputs_of
 
@@ -34,25 +36,28 @@ REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, 
 
 def export(update: Update, folder: str | os.PathLike[str], model: Any) -> Difference:
     """`ModelUpdate.to_peft`."""
-    one_token(update, "to_peft")
+    refuse_quantised(model, "to_peft")
     peft = _peft()
     target = _free(Path(folder))
     placed = update.placed(model)
     refuse_offsets(placed, "to_peft", biases=False)
     with torch.no_grad():
-        changes = [*changes_of_readers(placed), *folded(update, model, "to_peft")]
+        unit = torch.finfo(model.dtype).eps
+        moved = moved_tokens((each for _, each in placed), update.positions, update.query, unit)
+        changes = [*changes_of_readers(placed, moved), *folded(update, model, moved, "to_peft")]
     refuse_shared(model, [(change.name, change.weights.parameter) for change in changes], "to_peft")
     aside = _aside(target)
     try:
         try:
             _write(peft, model, changes, aside)
-            difference = _reloaded(peft, update, model, aside)
+            output = _reloaded(peft, update, model, aside)
         except REFUSALS as error:
             raise ArgumentError(
                 f"to_peft: PEFT cannot adapt {type(model).__name__} ({type(error).__name__}: {error}); use update.save(path) "
                 f"and update.applied(model)"
             ) from error
-        refuse_unfaithful(difference, model, "to_peft")
+        difference = refuse_unfaithful(update, model, output, applied_rows(update, model), "to_peft")
+        write_card(aside, update, model, difference)
         if target.exists():
             target.rmdir()
         aside.rename(target)
@@ -64,13 +69,13 @@ def export(update: Update, folder: str | os.PathLike[str], model: Any) -> Differ
 
 def _write(peft: Any, model: Any, changes: list[Change], folder: Path) -> None:
     """Fill in the layers that PEFT puts around a copy of the model, so that names and layout are PEFT's."""
-    wrapped = peft.get_peft_model(copy.deepcopy(model), _config(peft, model, changes))
+    wrapped = peft.get_peft_model(copy_of(model, "to_peft"), _config(peft, model, changes))
     layers = _layers(wrapped)
     for change in changes:
         layer = layers.pop(change.name)
-        column, key = change.rank_one.column, change.rank_one.key
-        layer.lora_A["default"].weight.data = key.expand(*column.shape[:-1], -1).reshape(-1, key.shape[-1])
-        layer.lora_B["default"].weight.data = column.reshape(-1, column.shape[-1]).mT.contiguous()
+        keys, columns = _factors(change)
+        layer.lora_A["default"].weight.data = keys
+        layer.lora_B["default"].weight.data = columns
     if layers:
         raise ValueError(f"it adapts {', '.join(sorted(layers))} too")
     tensors = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
@@ -79,6 +84,17 @@ def _write(peft: Any, model: Any, changes: list[Change], folder: Path) -> None:
     config = wrapped.peft_config["default"]
     config.inference_mode = True
     config.save_pretrained(str(folder))
+
+
+def _factors(change: Change) -> tuple[Tensor, Tensor]:  # (experts · rank, d), (m, rank · experts)
+    """The factors in PEFT's layout, half types in float32: of experts, A has a rank's rows together, B a rank's columns apart."""
+    columns = torch.stack([widen(term.column) for term in change.terms])  # (rank, m) or (rank, experts, m)
+    keys = torch.stack(
+        [widen(t.key).expand(*t.column.shape[:-1], -1) for t in change.terms]
+    )  # (rank, d) or (rank, experts, d)
+    if keys.dim() == 2:
+        return keys.contiguous(), columns.mT.contiguous()
+    return keys.movedim(1, 0).flatten(0, 1).contiguous(), columns.flatten(0, 1).mT.contiguous()
 
 
 def _config(peft: Any, model: Any, changes: list[Change]) -> Any:
@@ -90,8 +106,8 @@ def _config(peft: Any, model: Any, changes: list[Change]) -> Any:
     plain = all(isinstance(change.weights.module, nn.Linear) or _conv1d(change) for change in changes)
     modules = [name.removesuffix(".weight") for name in names] if plain else []
     return peft.LoraConfig(
-        r=1,
-        lora_alpha=1,
+        r=len(changes[0].terms),
+        lora_alpha=len(changes[0].terms),
         lora_dropout=0.0,
         bias="none",
         fan_in_fan_out=plain and any(_conv1d(change) for change in changes),
@@ -125,12 +141,11 @@ def _layers(wrapped: Any) -> dict[str, Any]:
     return layers
 
 
-def _reloaded(peft: Any, update: Update, model: Any, folder: Path) -> Difference:
-    """The query's output of another copy of the model with the adapter loaded from its folder."""
-    loaded = peft.PeftModel.from_pretrained(copy.deepcopy(model), str(folder)).eval()
+def _reloaded(peft: Any, update: Update, model: Any, folder: Path) -> Tensor:  # (tokens, vocabulary or d)
+    """The remaining tokens' outputs of another copy of the model with the adapter loaded from its folder."""
+    loaded = peft.PeftModel.from_pretrained(copy_of(model, "to_peft"), str(folder)).eval()
     with torch.no_grad():
-        output: Tensor = outputs_of(loaded(**update.inputs(model)))
-    return update.difference(output)
+        return outputs_of(loaded(**update.inputs(model)))
 
 
 def _peft() -> Any:

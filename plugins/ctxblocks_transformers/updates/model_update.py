@@ -104,23 +104,32 @@ class ModelUpdate:
             hooks.result(model, application.measure)
             yield application
 
-    def merged(self, model: Any, place: Literal["output-bias", "last-layer"] = "output-bias") -> Any:
-        """A copy of the model, in evaluation mode, with the update of its one remaining token in its weights.
+    def merged(self, model: Any, place: Literal["output-bias", "last-layer"] | None = None) -> Any:
+        """A copy of the model, in evaluation mode, with the update in its weights, for the remaining tokens alone.
 
-        Every reader becomes `W + (Wδ) kᵀ` [Eq. 1], formed in float32 for half types and rounded once. The bias shift `Δb'`
+        Every reader becomes `W + (Wδ) kᵀ` [Eq. 1], with kept tokens `W + WΔᵀ(Z⁺)ᵀ`, which leaves them as they are;
+        formed in float32 for half types and rounded once. The bias shift `Δb'`
         is added to a bias, which is created where there is none, or by a hook to a module's output where no bias is
-        equivalent (experts, a norm after the network). Call the copy on that token, `merged(**update.inputs(merged))`, or
-        `merged(input_ids)`, which fills in its position.
+        equivalent (experts, a norm after the network). Call the copy on the remaining tokens,
+        `merged(**update.inputs(merged))`, or
+        `merged(input_ids)`, which fills in their positions; other calls are refused.
 
         Args:
             model: the model that the update was made with; it is not changed.
             place: `"last-layer"` puts the bias shift into the last dense layer, `ΔW_down = Δb' uᵀ/‖u‖²`: only existing
-                parameters change, so that `save_pretrained` saves the whole update.
+                parameters change, so that `save_pretrained` saves the whole update. The default with kept tokens, since
+                a bias
+                shifts every token; otherwise it is `"output-bias"`.
+
+        Warns:
+            OneQueryWarning: always: the weights are for one query at one position.
 
         Raises:
-            ShapeError: more than one token remains.
-            ArgumentError: the model is another one, blocks share a matrix, a reader that needs a bias can have none, the last
-                layer cannot take the bias shift, or the output of the copy is not that with the full context.
+            ArgumentError: the model is another one, is quantised or cannot be copied, blocks share a matrix, a reader
+                that needs a bias can have none, the last
+                layer cannot take the bias shift, or the output of the copy is not that with the full context (in half
+                types a few
+                times the error of `applied`, and the same largest logit).
             InertUpdateError: the output of the copy is that of the original model.
         """
         return merge.merge(self, model, place)
@@ -143,10 +152,11 @@ class ModelUpdate:
         return cls(**store.load(path))
 
     def to_peft(self, folder: str | os.PathLike[str], model: Any) -> Difference:
-        """Write the update of the one remaining token as a LoRA adapter of rank 1 that PEFT loads.
+        """Write the update as a LoRA adapter that PEFT loads, of rank 1, or with kept tokens one for each that changes.
 
         The bias shift is written into the last dense layers, of a mixture into those of its active experts. Before the
-        folder appears, PEFT loads the adapter onto a copy of the model, whose output is compared with that of the full context.
+        folder appears, PEFT loads the adapter onto a copy of the model, whose output is compared with that of the full
+        context. Its card, `README.md`, says for which token and position it is, and what was measured.
 
         Args:
             folder: a new or empty folder.
@@ -156,8 +166,8 @@ class ModelUpdate:
             The differences measured with the adapter loaded.
 
         Raises:
-            ShapeError: more than one token remains.
-            ArgumentError: the update has an offset, a bias shift cannot be written into a last layer, PEFT refuses the model,
+            ArgumentError: the model is quantised or cannot be copied, the update has an offset, a bias shift cannot be
+                written into a last layer, PEFT refuses the model,
                 the folder contains files, or the adapter does not give the output with the full context.
             InertUpdateError: the output with the adapter is that without it.
             CtxblocksError: peft is not installed.

@@ -3,6 +3,7 @@
 import dataclasses
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ctxblocks import CtxblocksError
@@ -29,6 +30,8 @@ class Difference:
         effect: distance between these two outputs: the effect of the context.
         size: largest absolute entry of the output with the full context.
         unit: round-off of the dtype; an effect below `NOTICED * unit * size` counts as none.
+        kl: KL(full context ‖ this output) in nats, of outputs that are logits.
+        same_top: whether the largest entry of this output is a largest one with the full context.
     """
 
     full: float
@@ -36,6 +39,8 @@ class Difference:
     effect: float
     size: float
     unit: float = 0.0
+    kl: float = 0.0
+    same_top: bool = True
 
     @property
     def relative(self) -> float:
@@ -70,6 +75,8 @@ def difference_of(
         effect=float((full - plain).abs().max()),
         size=float(full.abs().max()),
         unit=unit,
+        kl=float(F.kl_div(output.log_softmax(-1), full.log_softmax(-1), reduction="sum", log_target=True)),
+        same_top=bool(full[output.argmax()] == full.max()),
     )
 
 

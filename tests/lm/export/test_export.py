@@ -53,7 +53,9 @@ def test_a_prompt_becomes_an_update(
     assert found["next_token"] == {"with_prompt": int(update.full.argmax()), "without": int(update.plain.argmax())}
     assert found["update"]["effect"] == update.report.effect
     assert found["update"]["relative"] <= 1e-10
-    assert found["adapter"] == {"full": 0.25, "plain": 1.0, "effect": 1.5, "size": 2.0, "unit": 0.0, "relative": 0.125}
+    adapter = {"full": 0.25, "plain": 1.0, "effect": 1.5, "size": 2.0, "unit": 0.0, "relative": 0.125}
+    assert found["adapter"] == adapter | {"kl": 0.0, "same_top": True}
+    assert found["kept"]["positions"] == []
 
 
 def test_the_adapter_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,9 +76,20 @@ def test_the_table(folder: Path, written: Any, capsys: pytest.CaptureFixture[str
     assert main(["export", str(folder), TEXT, "--to", "there", "--device", "cpu"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[0].startswith("LlamaForCausalLM (llama, float32): 4 tokens of the prompt as an update at site network")
-    assert lines[1] == "difference from full prompt relative effect of the prompt"
-    assert lines[2].startswith("update ")
-    assert lines[3:] == ["adapter 2.50e-01 1.25e-01 1.50e+00", "wrote there"]
+    assert lines[1:3] == ["no token kept", "difference from full prompt relative effect of the prompt KL same top"]
+    assert lines[3].startswith("update ")
+    assert lines[4:] == ["adapter 2.50e-01 1.25e-01 1.50e+00 0.00e+00 yes", "wrote there"]
+
+
+@pytest.mark.parametrize(("keep", "positions"), [("none", []), ("0,2", [0, 2]), ("0", [0])])
+def test_tokens_that_stay(
+    folder: Path, written: Any, keep: str, positions: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As asked, in the update and in what is said."""
+    assert main(["export", str(folder), TEXT, "--to", "there", "--keep", keep, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kept"]["positions"] == positions
+    assert written[0][0].positions.tolist() == [*positions, 4]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +101,7 @@ def test_the_table(folder: Path, written: Any, capsys: pytest.CaptureFixture[str
         (["{folder}", "--tokens", "1", "--to", "x"], "got a prompt of one token"),
         (["{folder}", "--tokens", "1,99", "--to", "x"], "got a token 99, needs numbers from 0 to 60"),
         (["{folder}", "--tokens", "1,b", "--to", "x"], "needs numbers separated by commas"),
+        (["{folder}", TEXT, "--to", "x", "--keep", "first"], "keep: got 'first', needs auto, none, or positions"),
         (["{folder}/no", TEXT, "--to", "x"], "is not a folder"),
     ],
 )
