@@ -49,24 +49,12 @@ def _exported(
     name: str, prompt: str | None, tokens: str | None, to: Path, site: Any, keep: str, dtype: str | None, device: str
 ) -> dict[str, Any]:
     """Export, and return what was measured as JSON's own types."""
-    import torch
-
     import ctxblocks_transformers as lm
-    from ctxblocks_transformers.wiring.calling import evaluation
-    from ctxblocks_transformers.wiring.checks import check_model, check_tokens
-    from ctxblocks_transformers.wiring.family import family_of
-    from ctxblocks_transformers.wiring.keep import kept_tokens
-    from ctxblocks_transformers.wiring.view import view_of
-    from ctxblocks_transformers.wiring.wirings import sites_of
 
     model, tokenizer = lm.load_model(name, dtype, device)
     input_ids = lm.prompt_tokens(model, tokenizer, prompt, tokens)
-    check_model(model)
-    check_tokens(model, input_ids)
-    with evaluation(model), torch.no_grad():
-        sites = sites_of(view_of(model, family_of(model)), site)
-        kept = kept_tokens(model, sites, input_ids, positions_of(keep), tokenizer=tokenizer)
-    update = lm.transfer_model(model, input_ids, list(kept.positions), site=site)
+    update = lm.transfer_model(model, input_ids, positions_of(keep), site=site, tokenizer=tokenizer)
+    kept = update.kept
     adapter = update.to_peft(to, model)
     return {
         "model": type(model).__name__,

@@ -58,4 +58,5 @@ def joint_keys(
     reads = reads.double()
     norms = reads.norm(dim=-1, keepdim=True)
     scales = torch.where(norms > 0, norms, 1.0)
-    return torch.linalg.pinv(reads / scales).mT / scales
+    keys: Tensor = torch.linalg.pinv(reads / scales).mT / scales
+    return keys

@@ -20,6 +20,7 @@ from ctxblocks_transformers.wiring.checks import check_model, check_room
 from ctxblocks_transformers.wiring.difference import Difference
 from ctxblocks_transformers.wiring.family import family_of
 from ctxblocks_transformers.wiring.keep import Keep, Kept
+from ctxblocks_transformers.wiring.own_run import check_own_run
 from ctxblocks_transformers.wiring.rotations import regimes, rotations_kept
 from ctxblocks_transformers.wiring.sites import Hooks, Site
 from ctxblocks_transformers.wiring.tokens import Prompt, tokens_of
@@ -196,6 +197,7 @@ def replay(
     with evaluation(model), rotations_kept(model), torch.no_grad():
         view = view_of(model, family_of(model) if family is None else family)
         sites = sites_of(view, site)
+        check_own_run(model, input_ids)
         route = route_of(model)
         if len(regimes(model, length, length + max_new_tokens - 1)) > 1:
             route = "recompute"

@@ -14,7 +14,7 @@ def check_model(model: Any, values: bool = True) -> None:
     """Raise unless the theorem can be applied to a model.
 
     Raises:
-        ArgumentError: it is not a model of `transformers`, or it is an encoder-decoder or quantised.
+        ArgumentError: it is not a model of `transformers`, it is an encoder-decoder, or a wrapper.
         NonFiniteError: weights contain NaN or infinity (checked only with `values`).
     """
     name, config = type(model).__name__, getattr(model, "config", None)
@@ -22,8 +22,6 @@ def check_model(model: Any, values: bool = True) -> None:
         raise ArgumentError(f"model: got {name}, needs a loaded model of transformers")
     _check_bare(model)
     check_config(config, name)
-    if getattr(model, "hf_quantizer", None) is not None:
-        raise _quantised(name)
     if values:
         _check_finite(model)
 
@@ -52,15 +50,13 @@ def check_config(config: Any, name: str) -> None:
     """Raise if the theorem cannot be applied to the models of a configuration.
 
     Raises:
-        ArgumentError: they are encoder-decoders or quantised.
+        ArgumentError: they are encoder-decoders.
     """
     if getattr(config, "is_encoder_decoder", False):
         raise ArgumentError(
             f"model: got the encoder-decoder {name}, needs one stack of blocks; its decoder reads the encoder's output in "
             f"every layer, which updates of the decoder's blocks cannot replace"
         )
-    if getattr(config, "quantization_config", None) is not None:
-        raise _quantised(name)
 
 
 def check_loaded(model: nn.Module) -> None:
@@ -74,13 +70,6 @@ def check_loaded(model: nn.Module) -> None:
         raise ArgumentError(
             f"model: got {type(model).__name__} on the meta device, needs weights; load it with load_model(…)"
         )
-
-
-def _quantised(name: str) -> ArgumentError:
-    return ArgumentError(
-        f"model: got the quantised {name}, whose weights are not matrices that an update could be added to; "
-        f"load it without quantization_config"
-    )
 
 
 def check_room(model: Any, length: int, more: int = 0) -> None:

@@ -1,6 +1,7 @@
 """Loading a model with its tokenizer from a folder or the hub, and prompts as tokens; errors are one line each."""
 
 import contextlib
+import importlib.util
 import os
 import socket
 import sys
@@ -29,18 +30,19 @@ def load_model(
     """A causal language model in evaluation mode, and its tokenizer, None if it has none.
 
     Args:
-        name_or_folder: a folder written by `save_pretrained`, or a name on the hub such as `"org/name"`.
+        name_or_folder: a folder written by `save_pretrained`, a GGUF file, or a name on the hub such as `"org/name"`.
         dtype: the dtype of the weights, such as `torch.float32` or its name; by default the checkpoint's own.
         device: `"auto"` selects CUDA if there is a GPU.
 
     Raises:
         LoadError: transformers is missing, there is no such model, or its files are incomplete.
-        ArgumentError: the model is an encoder-decoder or quantised.
+        ArgumentError: the model is an encoder-decoder.
         DtypeError, DeviceError: no such dtype or device.
     """
     wanted, where, name = _dtype(dtype), _device(device), os.path.expanduser(name_or_folder)
     with _library() as transformers:
         config, options = _config(transformers, name)
+        name = _folder(name)
         load = transformers.AutoModelForCausalLM.from_pretrained
         model, info = _tried(
             name, load, name, config=config, dtype=wanted or "auto", output_loading_info=True, **options
@@ -122,17 +124,20 @@ def _library() -> Iterator[ModuleType]:
 
 def _config(transformers: ModuleType, name: str) -> tuple[Any, dict[str, Any]]:
     """The model's configuration, checked, and the options with which to load its other files."""
-    folder = Path(name)
+    folder, gguf = Path(_folder(name)), name.endswith(".gguf") and Path(name).is_file()
     local = folder.is_dir()
     if not local and (folder.exists() or folder.is_absolute() or name.startswith(".") or name.count("/") > 1):
         raise LoadError(
-            f"model: {name!r} is not a folder, needs one with config.json and weights, or a name on the hub"
+            f"model: {name!r} is not a folder, needs one with config.json and weights, a GGUF file, or a name on the hub"
         )
-    if local and not (folder / "config.json").is_file():
+    if local and not gguf and not (folder / "config.json").is_file():
         raise LoadError(f"model: the folder {name!r} contains no config.json, needs one that save_pretrained wrote")
-    options = {"local_files_only": local or not _hub_in_reach(), "trust_remote_code": False}
+    options: dict[str, Any] = {"local_files_only": local or not _hub_in_reach(), "trust_remote_code": False}
+    if gguf:
+        _check_installed("gguf", "accelerate")
+        options["gguf_file"] = Path(name).name
     try:
-        config = transformers.AutoConfig.from_pretrained(name, **options)
+        config = transformers.AutoConfig.from_pretrained(folder if gguf else name, **options)
     except Exception as error:
         if local or not isinstance(error, OSError):
             raise LoadError(f"model: the configuration of {name!r} cannot be read: {_first(error)}") from error
@@ -142,6 +147,25 @@ def _config(transformers: ModuleType, name: str) -> tuple[Any, dict[str, Any]]:
         ) from error
     check_config(config, name)
     return config, options
+
+
+def _folder(name: str) -> str:
+    """The folder of a GGUF file, else the name itself."""
+    return str(Path(name).parent) if name.endswith(".gguf") and Path(name).is_file() else name
+
+
+def _check_installed(*packages: str) -> None:
+    """Raise if a package that reads the file is missing.
+
+    Raises:
+        LoadError: one is.
+    """
+    missing = [each for each in packages if importlib.util.find_spec(each) is None]
+    if missing:
+        raise LoadError(
+            f"model: a GGUF file needs the package{'s' if len(missing) > 1 else ''} {' and '.join(missing)}; install with "
+            f'pip install "ctxblocks[lm]"'
+        )
 
 
 def _tokenizer(transformers: ModuleType, name: str, options: dict[str, Any]) -> Any:

@@ -33,9 +33,7 @@ def check_own_run(
     Raises:
         ArgumentError: they differ by more than round-off: the model numbers its positions, or masks tokens, otherwise.
     """
-    if model in FEW = 16
-"""Number of tokens on which the two are compared where there is no output yet."""
-_compared:
+    if model in _compared:
         return
     if output is None:
         input_ids = input_ids[:, :FEW]
