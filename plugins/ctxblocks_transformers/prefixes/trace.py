@@ -15,9 +15,9 @@ from ctxblocks_transformers.prefixes.measures import MEASURES, measure
 from ctxblocks_transformers.prefixes.prompt_dynamics import PromptDynamics, Queries
 from ctxblocks_transformers.prefixes.routes import ROUTES, Reads, ordinary
 from ctxblocks_transformers.wiring.calling import evaluation
-from ctxblocks_transformers.wiring.checks import check_model
+from ctxblocks_transformers.wiring.checks import check_autocast, check_model, check_solver
 from ctxblocks_transformers.wiring.effective import effective_weights
-from ctxblocks_transformers.wiring.family import family_of
+from ctxblocks_transformers.wiring.family import family_for
 from ctxblocks_transformers.wiring.keep import Keep
 from ctxblocks_transformers.wiring.own_run import check_own_run
 from ctxblocks_transformers.wiring.reads import BlockReads
@@ -72,11 +72,13 @@ def trace(
     """
     check_model(model, check)
     input_ids = tokens_of(model, input_ids)
+    check_autocast("trace")
+    check_solver(solver)
     one_of(("last", "every")).check("queries", queries)
     one_of(("auto", *ROUTES)).check("route", route)
     check_site(site)
     with evaluation(model), rotations_kept(model), torch.no_grad():
-        view = view_of(model, family_of(model) if family is None else family)
+        view = view_of(model, family_for(model, family))
         sites = sites_of(view, site)
         check_own_run(model, input_ids)
         weights = [_matrices(each) for each in sites]

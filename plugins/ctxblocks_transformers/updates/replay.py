@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks import FamilySpec, ImplicitUpdate, LeastNorm, Solver
-from ctxblocks.validators import at_least
+from ctxblocks.validators import integer_at_least, plain_integer
 from ctxblocks_transformers.updates.course import monitor
 from ctxblocks_transformers.updates.joining import joined_steps
 from ctxblocks_transformers.updates.pair import Pair, Plan, Updates
@@ -18,7 +18,7 @@ from ctxblocks_transformers.updates.transfer import solvers_of
 from ctxblocks_transformers.wiring.calling import evaluation
 from ctxblocks_transformers.wiring.checks import check_model, check_room
 from ctxblocks_transformers.wiring.difference import Difference
-from ctxblocks_transformers.wiring.family import family_of
+from ctxblocks_transformers.wiring.family import family_for
 from ctxblocks_transformers.wiring.keep import Keep, Kept
 from ctxblocks_transformers.wiring.own_run import check_own_run
 from ctxblocks_transformers.wiring.rotations import regimes, rotations_kept
@@ -189,13 +189,14 @@ def replay(
     check_model(model, check)
     input_ids = tokens_of(model, input_ids)
     check_site(site)
-    at_least(1).check("max_new_tokens", max_new_tokens)
+    integer_at_least(1).check("max_new_tokens", max_new_tokens)
+    max_new_tokens = plain_integer(max_new_tokens)
     check_room(model, input_ids.shape[1], max_new_tokens - 1)
     sampling, stop = Sampling(temperature, top_k, top_p), Stop(eos_token_id, stop_strings, tokenizer)
     draws = torch.empty(0) if sampling.greedy else _draws(max_new_tokens, generator)
     length = input_ids.shape[1]
     with evaluation(model), rotations_kept(model), torch.no_grad():
-        view = view_of(model, family_of(model) if family is None else family)
+        view = view_of(model, family_for(model, family))
         sites = sites_of(view, site)
         check_own_run(model, input_ids)
         route = route_of(model)

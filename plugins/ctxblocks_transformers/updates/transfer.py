@@ -10,7 +10,7 @@ from ctxblocks_transformers.updates.model_update import ModelUpdate
 from ctxblocks_transformers.wiring.calling import evaluation
 from ctxblocks_transformers.wiring.checks import check_model, check_query
 from ctxblocks_transformers.wiring.difference import allowed, refuse_inert
-from ctxblocks_transformers.wiring.family import family_of
+from ctxblocks_transformers.wiring.family import family_for
 from ctxblocks_transformers.wiring.fingerprint import fingerprint
 from ctxblocks_transformers.wiring.keep import Keep, kept_tokens
 from ctxblocks_transformers.wiring.own_run import check_own_run
@@ -64,7 +64,7 @@ def transfer_model(
     check_site(site)
     query = check_query(query, input_ids.shape[1])
     with evaluation(model), rotations_kept(model), torch.no_grad():
-        view = view_of(model, family_of(model) if family is None else family)
+        view = view_of(model, family_for(model, family))
         sites = sites_of(view, site)
         run = full_pass(model, sites, input_ids)
         check_own_run(model, input_ids, run[1])
@@ -113,8 +113,11 @@ def solvers_of(solver: Solver | Sequence[Solver], blocks: int) -> list[Solver]:
     """One solver for each block.
 
     Raises:
-        ArgumentError: there are more or fewer than blocks.
+        ArgumentError: there are more or fewer than blocks, or one is no solver.
     """
+    listed = isinstance(solver, Sequence) and all(isinstance(each, Solver) for each in solver)
+    if not listed and not isinstance(solver, Solver):
+        raise ArgumentError(f"solver: got {solver!r}, needs a solver such as LeastNorm(), or one for each block")
     solvers = [solver] * blocks if isinstance(solver, Solver) else list(solver)
     if len(solvers) != blocks:
         raise ArgumentError(f"solver: got {len(solvers)}, needs one, or one for each of the {blocks} blocks")

@@ -1,13 +1,17 @@
 """Checks of models and prompts, made once before anything is computed."""
 
 import sys
+import warnings
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ctxblocks import ArgumentError, NonFiniteError, ShapeError
+from ctxblocks import ArgumentError, NonFiniteError, ShapeError, Solver
 from ctxblocks_transformers.wiring.calling import positions_before
+
+LAYERS = 10_000
+"""The most layers that are built from a configuration: ten times as many as the deepest models have."""
 
 
 def check_model(model: Any, values: bool = True) -> None:
@@ -57,6 +61,49 @@ def check_config(config: Any, name: str) -> None:
             f"model: got the encoder-decoder {name}, needs one stack of blocks; its decoder reads the encoder's output in "
             f"every layer, which updates of the decoder's blocks cannot replace"
         )
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 1)
+    if isinstance(layers, int) and not 1 <= layers <= LAYERS:
+        raise ArgumentError(f"model: {name} has {layers} layers according to its configuration, needs 1 to {LAYERS}")
+
+
+def embeddings_of(model: Any) -> Tensor:  # (vocabulary, d)
+    """The embeddings of a model's tokens.
+
+    Raises:
+        ArgumentError: it has none, as models of images or sound.
+    """
+    try:
+        weight = getattr(model.get_input_embeddings(), "weight", None)
+    except (NotImplementedError, AttributeError):
+        weight = None
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        raise ArgumentError(
+            f"model: {type(model).__name__} has no embeddings of tokens, needs a model that reads tokens"
+        )
+    return weight
+
+
+def check_solver(solver: Any) -> None:
+    """Raise unless it is a solver.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    if not isinstance(solver, Solver):
+        raise ArgumentError(f"solver: got {solver!r}, needs a solver such as LeastNorm()")
+
+
+def check_autocast(caller: str) -> None:
+    """Raise under autocast, in which some products of a trace would be rounded and others not.
+
+    Raises:
+        ArgumentError: autocast is on.
+    """
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        raise ArgumentError(
+            f"{caller}: called under autocast, needs to be called outside; load the model in the dtype that you want, such as "
+            f"bfloat16"
+        )
 
 
 def check_loaded(model: nn.Module) -> None:
@@ -73,17 +120,26 @@ def check_loaded(model: nn.Module) -> None:
 
 
 def check_room(model: Any, length: int, more: int = 0) -> None:
-    """Raise unless a model has positions for `length` tokens and `more` further ones.
+    """Raise unless a model has positions for `length` tokens and `more` further ones; rotary ones have no end: a warning.
 
     Raises:
         ShapeError: it has fewer.
     """
     limit = _positions(model)
-    if limit is not None and length + more > limit:
-        extra = f" and {more} more" if more else ""
-        raise ShapeError(
-            f"input_ids: got {length} tokens{extra}, needs at most {limit}, the model's positions; shorten the prompt"
+    if limit is None or length + more <= limit:
+        return
+    extra = f" and {more} more" if more else ""
+    if any(name.endswith("inv_freq") for name, _ in model.named_buffers()):
+        warnings.warn(
+            f"input_ids: got {length} tokens{extra}, more than the {limit} that the model was made for; its rotary positions go "
+            f"on, and its answers may be poor",
+            UserWarning,
+            stacklevel=4,
         )
+        return
+    raise ShapeError(
+        f"input_ids: got {length} tokens{extra}, needs at most {limit}, the model's positions; shorten the prompt"
+    )
 
 
 def check_query(query: int, length: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from ctxblocks import BlockSpec, FamilySpec
 from ctxblocks_transformers.wiring.calling import evaluation
 from ctxblocks_transformers.wiring.checks import check_model
-from ctxblocks_transformers.wiring.family import family_of
+from ctxblocks_transformers.wiring.family import family_for
 from ctxblocks_transformers.wiring.sites import Site
 from ctxblocks_transformers.wiring.view import BlockView, view_of
 from ctxblocks_transformers.wiring.wirings import sites_of
@@ -72,7 +72,7 @@ def explain(model: Any, family: FamilySpec | None = None) -> ModelReport:
     """
     check_model(model, values=False)
     with evaluation(model), torch.no_grad():
-        view = view_of(model, family_of(model) if family is None else family)
+        view = view_of(model, family_for(model, family))
     rows: list[LayerReport] = []
     for site in sites_of(view, "network"):
         row = _row(site)

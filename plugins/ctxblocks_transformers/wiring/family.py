@@ -17,14 +17,50 @@ SHARE = 0.1
 """Largest error of a guess as a share of the context's effect, whatever the dtype."""
 
 
+GUESSING = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""Errors that a guess raises inside models whose layers it cannot follow."""
+
+
+def family_for(model: Any, family: FamilySpec | None) -> FamilySpec:
+    """The family that the caller gives, or that of the model's type.
+
+    Raises:
+        ArgumentError: it is no family, or as in `family_of`.
+    """
+    if family is None:
+        return family_of(model)
+    if not isinstance(family, FamilySpec):
+        raise ArgumentError(
+            f"family: got {family!r}, needs a FamilySpec, such as guess(model) or registry().family('llama')"
+        )
+    return family
+
+
 def family_of(model: Any) -> FamilySpec:
     """The family that a plugin registers for the model's type, or else a proven guess.
 
     Raises:
-        ArgumentError: no plugin registers one, and no guess can be proven.
+        ArgumentError: no plugin registers one, and no guess can be made or proven.
     """
     known = registry().family(model.config.model_type)
-    return known if known is not None else proven(model, guess(model))
+    if known is not None:
+        return known
+    try:
+        return proven(model, guess(model))
+    except GUESSING as error:
+        raise ArgumentError(
+            f"model: {type(model).__name__} ({model.config.model_type!r}) is of no registered family and its wiring cannot be "
+            f"followed ({type(error).__name__}: {str(error).partition(chr(10))[0]}); pass family=FamilySpec(…)"
+        ) from error
 
 
 def proven(model: Any, family: FamilySpec) -> FamilySpec:

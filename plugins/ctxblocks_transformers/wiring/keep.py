@@ -66,6 +66,8 @@ def kept_tokens(
         ArgumentError: `keep` is neither a list of positions of the prompt, each once, nor `"auto"`.
     """
     length = input_ids.shape[1]
+    if not isinstance(keep, str | Sequence | Tensor | None):
+        raise ArgumentError(f"keep: got {keep!r}, needs 'auto', or positions of the prompt such as [0]")
     if keep is None or (not isinstance(keep, str) and not len(keep)):
         return Kept((), "")
     if isinstance(keep, str):

@@ -87,16 +87,31 @@ def prompt_tokens(
     elif tokenizer is None:
         raise ArgumentError("prompt: got a text for a model without a tokenizer, needs tokens, such as --tokens 1,2,3")
     else:
-        ids = list(tokenizer(prompt)["input_ids"])
+        ids = list(tokenizer(_text(prompt))["input_ids"])
     return torch.tensor([ids], dtype=torch.int64, device=input_device(model))
+
+
+def _text(prompt: str | None) -> str:
+    """The prompt, if it is a text."""
+    assert prompt is not None
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            f"prompt: got bytes that are no UTF-8, such as {error.object[error.start]!r}, needs a text"
+        ) from error
+    return prompt
 
 
 def _numbers(tokens: str | Sequence[int]) -> list[int]:
     parts = tokens.replace(",", " ").split() if isinstance(tokens, str) else tokens
     try:
-        return [int(part) for part in parts]
-    except ValueError:
+        numbers = [int(part) for part in parts]
+    except (TypeError, ValueError):
         raise ArgumentError(f"tokens: got {tokens!r}, needs numbers separated by commas, such as 1,2,3") from None
+    if beyond := [number for number in numbers if not 0 <= number < 2**63]:
+        raise ArgumentError(f"tokens: got {beyond[0]}, needs numbers from 0 on that are indices of the vocabulary")
+    return numbers
 
 
 @contextlib.contextmanager

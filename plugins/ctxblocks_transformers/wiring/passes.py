@@ -60,8 +60,18 @@ def full_pass(
     sites: Sequence[Site],
     input_ids: Tensor,  # (1, T)
 ) -> tuple[list[BlockReads], Tensor]:
-    """`observe` of a whole prompt."""
-    return observe(model, sites, inputs_of(model, input_ids, torch.arange(input_ids.shape[1])))
+    """`observe` of a whole prompt.
+
+    Raises:
+        ArgumentError: the model has one output for the whole prompt, as classifiers of texts have.
+    """
+    reads, output = observe(model, sites, inputs_of(model, input_ids, torch.arange(input_ids.shape[1])))
+    if len(output) != input_ids.shape[1]:
+        raise ArgumentError(
+            f"model: {type(model).__name__} gives {len(output)} output(s) for {input_ids.shape[1]} tokens, needs one for each "
+            f"token; pass the model below its head, {type(model).__name__.lower()}.base_model"
+        )
+    return reads, output
 
 
 def remove(

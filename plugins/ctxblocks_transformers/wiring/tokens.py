@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ctxblocks import ArgumentError, DtypeError, ShapeError
 from ctxblocks_transformers.wiring.calling import input_device
-from ctxblocks_transformers.wiring.checks import check_loaded, check_room
+from ctxblocks_transformers.wiring.checks import check_loaded, check_room, embeddings_of
 
 Prompt = Tensor | Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Any]
 """One prompt in any of the forms that `tokens_of` reads."""
@@ -45,7 +45,7 @@ def tokens_of(model: Any, prompt: Any) -> Tensor:  # (1, T)
             f"a query"
         )
     check_room(model, tokens.shape[1])
-    weight = model.get_input_embeddings().weight
+    weight = embeddings_of(model)
     least, most = int(tokens.min()), int(tokens.max())
     if least < 0 or most >= weight.shape[0]:
         raise ArgumentError(

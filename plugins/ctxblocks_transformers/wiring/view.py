@@ -93,6 +93,8 @@ def view_of(model: nn.Module, family: FamilySpec) -> ModelView:
             f"model: {type(model).__name__} has no list of layers at {family.layers!r}, needs one for the family "
             f"{family.name!r}; pass family=… with the right paths"
         )
+    if not len(layers):
+        raise ArgumentError(f"model: {type(model).__name__} has no layers at {path!r}, needs at least one")
     blocks = []
     for index, layer in enumerate(layers):
         spec = next((spec for spec in family.blocks if fits(layer, spec)), None)
