@@ -33,10 +33,12 @@ def _effective(site: Site, path: str, weights: LinearWeights) -> Tensor:
 
 
 def _stored(module: nn.Module) -> bool:
-    """Whether the module multiplies by its parameter `weight` and does nothing else."""
-    plain = type(module) is nn.Linear or type(module).__name__ in TRANSPOSED or parametrize.is_parametrized(module)
-    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    return plain and not hooked
+    """Whether the module multiplies by its parameter `weight` and does nothing else to its input first."""
+    weight = getattr(module, "weight", None)
+    plain = isinstance(module, nn.Linear) or type(module).__name__ in TRANSPOSED or parametrize.is_parametrized(module)
+    changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) or any(module.children())
+    wrapped = changed and not (parametrize.is_parametrized(module) and not module._forward_hooks)
+    return plain and not wrapped and isinstance(weight, Tensor) and weight.is_floating_point()
 
 
 def _applied(module: nn.Module, weights: LinearWeights, name: str) -> Tensor:  # (m, d)

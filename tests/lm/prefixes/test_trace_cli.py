@@ -38,10 +38,11 @@ def test_the_command_writes_what_trace_finds(folder: Path, tmp_path: Path, capsy
     found = trace(model, torch.tensor([[4, 10, 6, 12, 5]]))
     assert lines[0] == "llama, family llama, 5 tokens, every prefix for the last token"
     assert lines[1].startswith("route: copies, by self slot, relative deviation from a forward pass ")
-    assert len(lines) == 6
+    assert lines[2] == "no token kept"
+    assert len(lines) == 7
     step = int(found.measure("marginal-change")[0].argmax())
-    assert lines[3].startswith(f"0 network {float(found.measure('norm')[0, -1]):.4g} ")
-    assert f"{float(found.measure('marginal-change')[0, step]):.4g} {step} {TEXT.split()[step]!r}" in lines[3]
+    assert lines[4].startswith(f"0 network {float(found.measure('norm')[0, -1]):.4g} ")
+    assert f"{float(found.measure('marginal-change')[0, step]):.4g} {step} {TEXT.split()[step]!r}" in lines[4]
     document = json.loads((out / "trace.json").read_text())
     assert document["tokens"] == TEXT.split()
     assert document["measures"]["marginal-change"] == found.measure("marginal-change").tolist()

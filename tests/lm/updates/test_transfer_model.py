@@ -88,7 +88,7 @@ def test_a_model_that_is_not_wired_as_its_type_is_refused(monkeypatch: pytest.Mo
     known = registry().family("llama")
     assert known is not None
     wrong = attrs.evolve(known, blocks=tuple(attrs.evolve(block, bypass="mlp") for block in known.blocks))
-    monkeypatch.setattr("ctxblocks_transformers.updates.transfer.family_of", lambda model: wrong)
+    monkeypatch.setattr("ctxblocks_transformers.updates.transfer.family_for", lambda model, family: wrong)
     for dtype in (torch.float64, torch.bfloat16):
         with pytest.raises(ArgumentError, match="is not wired as the family 'llama' says"):
             transfer_model(tiny("llama", dtype), prompt())
@@ -98,11 +98,9 @@ def test_what_cannot_work_is_refused() -> None:
     """Each with an error that says what was got and what is needed; the model is not changed."""
     model = tiny("llama")
     before = state(model)
-    many = torch.zeros(1, 65, dtype=torch.int64)
     for ids, error, message in (
         (prompt()[:, :1], ShapeError, "one token"),
         (prompt().expand(2, -1), ShapeError, "without padding"),
-        (many, ShapeError, "got 65 tokens, needs at most 64"),
         (prompt().float(), DtypeError, "needs int64"),
         (prompt() + 100, ArgumentError, "the vocabulary's"),
     ):
@@ -114,8 +112,6 @@ def test_what_cannot_work_is_refused() -> None:
     assert state(model) == before
     with pytest.raises(ArgumentError, match="encoder-decoder"):
         transfer_model(attrs_like(is_encoder_decoder=True), prompt())
-    with pytest.raises(ArgumentError, match="quantised"):
-        transfer_model(attrs_like(is_encoder_decoder=False, quantization_config={}), prompt())
     with pytest.raises(ArgumentError, match="needs a loaded model"):
         transfer_model(nn.Linear(2, 2), prompt())
     with torch.no_grad():
@@ -129,6 +125,16 @@ def attrs_like(**config: Any) -> nn.Module:
     module = nn.Linear(2, 2)
     module.config = type("Config", (), config)()
     return module
+
+
+def test_prompts_beyond_the_models_positions() -> None:
+    """Learned positions end, which is refused; rotary ones go on, with a warning and the exact update."""
+    long = torch.full((1, 65), 5)
+    with pytest.raises(ShapeError, match="got 65 tokens, needs at most 64"):
+        transfer_model(tiny("gpt2"), long)
+    with pytest.warns(UserWarning, match="got 65 tokens, more than the 64 that the model was made for"):
+        update = transfer_model(tiny("llama"), prompt(65))
+    assert update.report.relative <= EXACT
 
 
 def test_an_update_that_changes_nothing_is_an_error() -> None:

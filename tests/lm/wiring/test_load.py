@@ -110,7 +110,7 @@ SPOILT = {
     "half of the weights": "cannot be loaded: ",
     "more layers than the weights have": r"lacks 9 weights, such as 'model\.layers\.2\.",
     "encoder-decoder": "got the encoder-decoder",
-    "quantised": "got the quantised",
+    "quantised": "cannot be loaded: .*bitsandbytes",
     "no language model": "cannot be loaded: Unrecognized configuration class",
 }
 
@@ -129,7 +129,7 @@ def test_a_spoilt_folder_is_one_line(folder: Path, what: str) -> None:
 def test_a_folder_that_is_not_there(name: str) -> None:
     """Names that can only be folders are not looked for on the hub."""
     with pytest.raises(
-        LoadError, match=r"is not a folder, needs one with config\.json and weights, or a name on the hub"
+        LoadError, match=r"is not a folder, needs one with config\.json and weights, a GGUF file, or a name on the hub"
     ):
         load_model(name)
 
