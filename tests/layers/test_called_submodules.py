@@ -73,7 +73,7 @@ def test_all_calls_use_the_submodule(name: str, change: Callable[[nn.Module, str
         change(layer, at)
         query, context = arguments("prefixes", 4, 6, 1, dtype=torch.float64)
         output = layer(query, context)
-        assert (output - plain(query, context)).abs().max() > 1e-6
+        assert (output - plain(query, context)).abs().max() > 1e-9  # far above rounding
         for method in METHODS:
             args = arguments(method, 4, 6, 1, dtype=torch.float64)
             fast, slow = getattr(layer, method)(*args), getattr(ContextualLayer, method)(layer, *args)
