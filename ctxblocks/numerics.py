@@ -4,6 +4,7 @@ Sums of half-precision numbers are accumulated in float32 and never in tf32; nor
 underflow, however large or small their vectors are; exponentials avoid subnormal results, which are slow on CPUs.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -11,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ctxblocks.base.checks import readable
+
 __all__ = [
     "accumulator",
+    "alike",
     "cosine",
     "dot",
     "falling_exp",
@@ -27,6 +31,7 @@ __all__ = [
     "stack_broadcast",
     "wide_matmul",
     "widen",
+    "within_range",
 ]
 
 IMAGES = 2**18
@@ -43,6 +48,24 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
 def widen(x: Tensor) -> Tensor:
     """`x` in the dtype in which its sums are accumulated."""
     return x.to(accumulator(x.dtype))
+
+
+def alike(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in the widest of their dtypes."""
+    dtype = functools.reduce(torch.promote_types, [each.dtype for each in tensors])
+    return tuple(each.to(dtype) for each in tensors)
+
+
+def within_range(x: Tensor, least: float, most: float) -> bool:
+    """Whether values can be read and all magnitudes lie between the bounds, `least` of 0 included.
+
+    It copies one flag to the host. Inside transforms, and of tensors without values, it is False: where products may leave
+    the range of float32, a layer computes them in float64.
+    """
+    if not readable(x):
+        return False
+    size = x.detach().abs()
+    return bool(((size >= least) & (size <= most)).all())
 
 
 def dot(

@@ -18,7 +18,7 @@ from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.read import Read
 from ctxblocks.blocks.stack import Stack
 from ctxblocks.blocks.update import ImplicitUpdate
-from ctxblocks.numerics import dot
+from ctxblocks.numerics import dot, norm, wide_matmul, widen
 from ctxblocks.theorems.arguments import Block, check_tensors, solvers_of
 from ctxblocks.theorems.chunks import check_chunk, rows_at_a_time
 from ctxblocks.theorems.implicit_update import Placement
@@ -101,17 +101,23 @@ class Dynamics:
 
     @property
     def step_size(self) -> Tensor:  # (…)
-        """`h = 1 / ‖z‖²` with `z` the network's input without context [Prop. 3.1].
+        """`h = 1 / ‖z‖²` with `z` the network's input without context [Prop. 3.1], in float32 where reads are in half types.
 
         Raises:
             ArgumentError: the base read depends on the prefix, or the solver is not `LeastNorm`.
+            NonFiniteError: the read is so small that `h` is beyond the largest number.
         """
         self._check_gradient()
-        squares = dot(self.base.z[..., 0, :], self.base.z[..., 0, :])
-        return squares.reciprocal().to(self.base.z.dtype)
+        length = norm(self.base.z[..., 0, :])
+        size = length.reciprocal() / length  # no square, which may over- or underflow
+        if self.check and readable(size):
+            check_finite("step_size", size, "convert the block and its arguments with .double()")
+        return size
 
     def gradient(self, i: int, reader: str | None = None) -> LowRank:  # (…, m, d)
         """`∇_W L_i = Δ_i = W_0 (z_i − z_{i+1}) z_0ᵀ`, so that `W_{i+1} = W_i − h Δ_i` [Prop. 3.1, Eq. 10]; `i = 0 … n − 1`.
+
+        As `step_size` and `loss` it is in float32 where reads are in half types, whose range it may leave.
 
         Raises:
             ArgumentError: the base read depends on the prefix, the solver is not `LeastNorm`, or there is no step `i`.
@@ -119,16 +125,18 @@ class Dynamics:
         self._check_gradient()
         self._check_step(i, 0)
         direction = self.updates.operator.direction
-        step = direction[..., i, :] - direction[..., i + 1, :]
-        columns = torch.cat([step @ weight.mT for weight in self.weights(reader)], dim=-1)
-        return LowRank(columns.unsqueeze(-1), self.base.z[..., 0, :].unsqueeze(-2))
+        step = widen(direction[..., i, :]) - widen(direction[..., i + 1, :])
+        columns = torch.cat([wide_matmul(step, weight.mT) for weight in self.weights(reader)], dim=-1)
+        return LowRank(columns.unsqueeze(-1), widen(self.base.z[..., 0, :]).unsqueeze(-2))
 
     def loss(self, i: int, reader: str | None = None) -> Tensor:  # (…)
         """`L_i(W_i) = trace(Δ_iᵀ W_i)`, the loss of the gradient step `i` [Prop. 3.1], over the vertical stack of readers."""
         gradient = self.gradient(i, reader)
         z, operator = self.base.z[..., 0, :], self.updates[..., i].operator
-        outputs = torch.cat([operator.apply(z) @ weight.mT for weight in self.weights(reader)], dim=-1)  # W_i z_0
-        return dot(gradient.columns.squeeze(-1), outputs).to(z.dtype)
+        outputs = torch.cat(
+            [wide_matmul(operator.apply(z), weight.mT) for weight in self.weights(reader)], dim=-1
+        )  # W_i z_0
+        return dot(gradient.columns.squeeze(-1), outputs)
 
     def _one_reader(self, reader: str | None) -> str:
         readers = list(self.block.network.readers)

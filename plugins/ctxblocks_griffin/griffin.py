@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctxblocks import ProjectedLayer
+from ctxblocks import ProjectedLayer, foldable
 from ctxblocks.numerics import linear_recurrence, widen
 from ctxblocks_griffin.config import GriffinConfig
 from ctxblocks_griffin.lru import RESET, RealGatedLRU
@@ -150,8 +150,8 @@ class Griffin(ProjectedLayer):
         gate: Tensor,  # (…, 1, e)
         states: Tensor,  # (…, n, e)
     ) -> Tensor:  # (…, n, d)
-        """The outputs for many states and one query; for a query without batch dimensions the gate scales the weights instead."""
-        if gate[..., 0, :].dim() > 1:
+        """The outputs for many states and one query; without batch dimensions the gate scales plain weights instead."""
+        if gate[..., 0, :].dim() > 1 or not foldable(self.projection):
             return self.projection(self._gated(gate, states))  # type: ignore[no-any-return]
         return F.linear(states.to(gate.dtype), self.projection.weight * gate, self.projection.bias)
 
@@ -167,7 +167,7 @@ class Griffin(ProjectedLayer):
             block = x[..., start : start + self.block, :]
             inputs = padded[..., start : start + taps + block.shape[-2], :]
             earlier = earlier_taps(inputs, self.conv_weight, self.conv_bias)
-            log_decay, _, drive = self.lru.steps(torch.addcmul(earlier[..., :-1, :], block, self.conv_weight[:, -1]))
+            log_decay, _, drive = self.lru(torch.addcmul(earlier[..., :-1, :], block, self.conv_weight[:, -1]))
             decays.append(log_decay)
             drives.append(drive)
         fade, added = tail_sums(torch.cat(decays, dim=-2), torch.cat(drives, dim=-2))
@@ -192,7 +192,7 @@ class Griffin(ProjectedLayer):
         inputs = torch.cat([carry.inputs.to(x.dtype), x], dim=-2)
         earlier = earlier_taps(inputs, self.conv_weight, self.conv_bias)
         u = torch.addcmul(earlier[..., :-1, :], x, self.conv_weight[:, -1])
-        _, decay, drive = self.lru.steps(u, self.lru.reset_first(u) if carry.fresh else None)
+        _, decay, drive = self.lru(u, self.lru.reset_first(u) if carry.fresh else None)
         states = linear_recurrence(decay, drive, carry.state)
         # copies, so that the tensors of the block can be freed
         carry = Carry(inputs[..., x.shape[-2] :, :].clone(), states[..., -1, :].clone(), fresh=False)
@@ -204,7 +204,7 @@ class Griffin(ProjectedLayer):
         x: Tensor,  # (…, 1, e)
     ) -> Tensor:  # (…, 1, d)
         """The output for a query without context."""
-        _, _, drive = self.lru.steps(torch.addcmul(self.conv_bias, x, self.conv_weight[:, -1]), RESET)
+        _, _, drive = self.lru(torch.addcmul(self.conv_bias, x, self.conv_weight[:, -1]), RESET)
         output: Tensor = self.projection(self._gated(gate, drive))
         return output
 
@@ -216,7 +216,7 @@ class Griffin(ProjectedLayer):
     ) -> tuple[Tensor, Carry]:  # (…, n, e)
         """The state of one query after each token, and what to carry on to the next block."""
         earlier, states, carry = self._advance(self.linear_x(tokens), carry)
-        _, decay, drive = self.lru.steps(earlier[..., 1:, :] + x * self.conv_weight[:, -1])
+        _, decay, drive = self.lru(earlier[..., 1:, :] + x * self.conv_weight[:, -1])
         return torch.addcmul(drive, decay, states), carry
 
     def _first_states(
@@ -233,6 +233,6 @@ class Griffin(ProjectedLayer):
             u: Tensor = self.conv_bias
             for j in range(age + 1):
                 u = torch.addcmul(u, x[..., age - j : age - j + rows, :], self.conv_weight[:, -1 - j])
-            _, decay, drive = self.lru.steps(u, RESET if age == 0 else None)
+            _, decay, drive = self.lru(u, RESET if age == 0 else None)
             state = torch.where(left > age, torch.addcmul(drive, decay, state), state)
         return state

@@ -50,7 +50,7 @@ class RealGatedLRU(nn.Module):
         rates = torch.empty(width).uniform_(slowest, fastest)  # a from 0.9 to 0.999 where r = 1
         self.recurrence = nn.Parameter(torch.log(torch.expm1(rates)))  # Λ
 
-    def steps(
+    def forward(
         self,
         u: Tensor,  # (…, n, e)
         reset: Tensor | float | None = None,  # added to log a: (n, 1), or one number for all rows
@@ -61,9 +61,10 @@ class RealGatedLRU(nn.Module):
         if reset is not None:
             log_decay = log_decay + reset
         decay = torch.exp(log_decay)
-        one, tiny = (decay.new_full((), number) for number in (1.0, torch.finfo(decay.dtype).tiny))
-        # 1 − a² = −tanh(log a) (1 + a²), without cancellation; `tiny` keeps the derivative of the root finite where a = 1
-        factor = torch.sqrt(torch.addcmul(tiny, torch.tanh(log_decay), torch.addcmul(one, decay, decay), value=-1))
+        # 1 − a² = −tanh(log a) (1 + a²), without cancellation; the root of 0 is 0 and carries no gradient
+        square = -torch.tanh(log_decay) * torch.addcmul(decay.new_ones(()), decay, decay)
+        still = square == 0
+        factor = torch.sqrt(square.masked_fill(still, 1.0)).masked_fill(still, 0.0)
         return log_decay, decay, factor * torch.sigmoid(widen(self.input_gate(u))) * widen(u)
 
     def reset_first(

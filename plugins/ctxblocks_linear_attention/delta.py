@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctxblocks import ProjectedLayer
-from ctxblocks.numerics import widen
+from ctxblocks import ProjectedLayer, project
+from ctxblocks.numerics import scaled, widen
 from ctxblocks_linear_attention.config import DeltaRuleConfig
 from ctxblocks_linear_attention.running import join_heads, running_sum, split_heads
 from ctxblocks_linear_attention.wy import Steps, backward_weights, delta_scan, delta_scan_one
@@ -14,7 +14,9 @@ _UNIT_EPS = 1e-6  # added to the squared lengths of queries and keys, as Qwen3-N
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x * torch.rsqrt((x * x).sum(-1, keepdim=True) + _UNIT_EPS)
+    """`x / √(‖x‖² + eps)`; `x` is scaled first, so that no square overflows."""
+    part, scale = scaled(x, least=1.0)
+    return part * torch.rsqrt((part * part).sum(-1, keepdim=True) + _UNIT_EPS / scale.square())
 
 
 class DeltaRule(ProjectedLayer):
@@ -102,7 +104,7 @@ class DeltaRule(ProjectedLayer):
         q, own = self._read(query.unsqueeze(-2))
         steps = self._steps(context)
         parts = backward_weights(q, steps, self.chunk) * steps.v
-        read = running_sum(parts.flip(-2), None, self.running_chunk, own).flip(-2)
+        read = running_sum(parts.flip(-2), own, None, self.running_chunk).flip(-2)
         return self._project(self._output(torch.cat([read, own], dim=-2), query.dtype))
 
     def state_size(self, tokens: int) -> int:
@@ -120,19 +122,19 @@ class DeltaRule(ProjectedLayer):
     ) -> Tensor:  # (…, heads, r, e)
         """Queries of unit length, scaled by `1/√e`."""
         scale: float = self.head_width**-0.5
-        return scale * _unit(split_heads(widen(self.query(tokens)), self.heads))
+        return scale * _unit(split_heads(project(self.query, tokens), self.heads))
 
     def _steps(
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Steps:
         """Keys, values, rates and gates of the tokens."""
-        k = _unit(split_heads(widen(self.key(tokens)), self.heads))
-        v = split_heads(widen(self.value(tokens)), self.heads)
-        rate = torch.sigmoid(split_heads(widen(self.rate(tokens)), self.heads))
+        k = _unit(split_heads(project(self.key, tokens), self.heads))
+        v = split_heads(project(self.value, tokens), self.heads)
+        rate = torch.sigmoid(split_heads(project(self.rate, tokens), self.heads))
         if self.gate is None or self.log_decay is None:
             return Steps(k, v, rate, None)
-        rates = split_heads(F.softplus(widen(self.gate(tokens))), self.heads)
+        rates = split_heads(F.softplus(project(self.gate, tokens)), self.heads)
         return Steps(k, v, rate, -torch.exp(widen(self.log_decay))[:, None, None] * rates)
 
     def _read(

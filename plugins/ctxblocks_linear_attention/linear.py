@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctxblocks import ProjectedLayer
-from ctxblocks.numerics import widen
+from ctxblocks import ProjectedLayer, project
+from ctxblocks.numerics import alike
 from ctxblocks_linear_attention.config import LinearAttentionConfig
-from ctxblocks_linear_attention.features import FUNCTIONS
+from ctxblocks_linear_attention.features import feature_map
 from ctxblocks_linear_attention.running import join_heads, linear_scan, powers, running_sum, split_heads
 
 
@@ -32,7 +32,8 @@ class LinearAttention(ProjectedLayer):
 
     With `normalize` each head is divided by the sum of its weights, `Σ_j γ^(n+1−j) φ(q)·φ(k_j) + φ(q)·φ(k_x)`. Where
     that sum is zero, because no feature of the query is shared by a key, the output of the head is zero, and so is its
-    gradient. A sum below `tiny / eps` of the dtype counts as zero, since its terms have lost their digits to underflow.
+    gradient. Features that are so large or small that products of them may leave the range of float32 are multiplied and
+    summed in float64; a sum below `tiny / eps` counts as zero, since its terms have lost their digits to underflow.
 
     Sources: Katharopoulos et al. 2020 (arXiv 2006.16236); decay: Sun et al. 2023, RetNet (arXiv 2307.08621).
 
@@ -64,7 +65,7 @@ class LinearAttention(ProjectedLayer):
     ) -> Tensor:  # (…, heads·e)
         """The outputs of the heads, concatenated."""
         q, own = self._read(query.unsqueeze(-2))
-        k, v = self._write(context, self.config.normalize)
+        q, k, v = alike(q, *self._write(context, self.config.normalize))
         weights = self._fade_to_query(q @ k.transpose(-2, -1))  # (…, heads, 1, n)
         return self._output(self._sums(weights @ v).map(torch.add, own), query.dtype).squeeze(-2)
 
@@ -74,8 +75,8 @@ class LinearAttention(ProjectedLayer):
     ) -> Tensor:  # (…, n, d)
         """The ordinary forward pass: chunks of tokens, with one state matrix for each head between them."""
         self.check_sequence(tokens)
-        k, v = self._write(tokens, self.config.normalize)
-        totals = linear_scan(self._features(self.query(tokens)), k, v, self._log_decay(k), self.chunk)
+        q, k, v = alike(self._features(project(self.query, tokens)), *self._write(tokens, self.config.normalize))
+        totals = linear_scan(q, k, v, self._log_decay(k), self.chunk)
         return self._project(self._output(self._sums(totals), tokens.dtype))
 
     def causal(
@@ -86,7 +87,7 @@ class LinearAttention(ProjectedLayer):
         """`A(C_i, q_i)`: the sums of `q_i` after token `i`, decayed by one step, plus the query's own part."""
         self.check_causal(queries, context)
         q, own = self._read(queries)
-        k, v = self._write(context, self.config.normalize)
+        q, k, v = alike(q, *self._write(context, self.config.normalize))
         read = linear_scan(self._fade_once(q[..., 1:, :]), k, v, self._log_decay(k), self.chunk)
         return self._project(self._output(self._sums(F.pad(read, (0, 0, 1, 0))).map(torch.add, own), queries.dtype))
 
@@ -117,7 +118,7 @@ class LinearAttention(ProjectedLayer):
         """`A(c_{i+1} … c_n, x)`: the same terms, each decayed by its distance to the query, summed from the end."""
         self.check_call(query, context)
         q, own = self._read(query.unsqueeze(-2))
-        k, v = self._write(context, one=False)
+        q, k, v = alike(q, *self._write(context, one=False))
         weights = self._fade_to_query(q @ k.transpose(-2, -1)).transpose(-2, -1)  # (…, heads, n, 1)
         read = self._running(weights.flip(-2), v.flip(-2), None, own)
         rows = read.map(lambda part, last: torch.cat([part.flip(-2), last], dim=-2), own)
@@ -136,7 +137,7 @@ class LinearAttention(ProjectedLayer):
         start: _Sums,  # of one row
     ) -> _Sums:  # of n rows
         """The sums of one query after each token of a block."""
-        k, v = self._write(tokens, one=False)
+        reading, k, v = alike(reading, *self._write(tokens, one=False))
         return self._running(k @ reading, v, log_decay, start)
 
     def _running(
@@ -150,7 +151,12 @@ class LinearAttention(ProjectedLayer):
         # in the memory layout of v, so that the product needs no copy
         weights = weights.transpose(-2, -3).contiguous().transpose(-2, -3)
         parts = _Sums(weights * v, None if start.weights is None else weights)
-        return parts.map(lambda part, first: running_sum(part, log_decay, self.running_chunk, first), start)
+
+        def running(part: Tensor, first: Tensor) -> Tensor:
+            part, first = alike(part, first)
+            return running_sum(part, first, log_decay, self.running_chunk)
+
+        return parts.map(running, start)
 
     def _sums(
         self,
@@ -168,7 +174,7 @@ class LinearAttention(ProjectedLayer):
         x: Tensor,  # (…, n, heads·e)
     ) -> Tensor:  # (…, heads, n, e)
         """`φ` of each head."""
-        return FUNCTIONS[self.config.features](split_heads(widen(x), self.heads))
+        return split_heads(feature_map(self.config.features, x), self.heads)
 
     def _write(
         self,
@@ -176,16 +182,15 @@ class LinearAttention(ProjectedLayer):
         one: bool,
     ) -> tuple[Tensor, Tensor]:  # (…, heads, n, e), (…, heads, n, e + 1)
         """`φ(k)` and `v`, with a last entry of 1 in `v` if `one`, which yields the sums of the weights."""
-        k = self._features(self.key(tokens))
-        return k, split_heads(widen(self.value(tokens)), self.heads, one=one)
+        k = self._features(project(self.key, tokens))
+        return k, split_heads(project(self.value, tokens).to(k.dtype), self.heads, one=one)
 
     def _read(
         self,
         queries: Tensor,  # (…, r, d)
     ) -> tuple[Tensor, _Sums]:  # (…, heads, r, e)
         """`φ(q)`, and each query's own part `(φ(q)·φ(k_x)) v_x`."""
-        q = self._features(self.query(queries))
-        k, v = self._write(queries, one=False)
+        q, k, v = alike(self._features(project(self.query, queries)), *self._write(queries, one=False))
         weights = (q * k).sum(-1, keepdim=True)
         return q, _Sums(weights * v, weights if self.config.normalize else None)
 

@@ -46,9 +46,9 @@ def triangle(
 
 def running_sum(
     x: Tensor,  # (…, heads, n, e)
+    start: Tensor,  # (…, heads, 1, e)
     log_decay: Tensor | None,  # (heads, 1), float64
     chunk: int,
-    start: Tensor,  # (…, heads, 1, e)
 ) -> Tensor:  # (…, heads, n, e)
     """`y_i = γ y_{i−1} + x_i` from `y = start`."""
     chunk = max(min(chunk, x.shape[-2]), 1)

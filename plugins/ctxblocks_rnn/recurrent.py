@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctxblocks import ProjectedLayer, inside_transform
+from ctxblocks import ArgumentError, ProjectedLayer, has_hooks, inside_transform
 from ctxblocks_rnn.config import RecurrentConfig
 
 State = tuple[Tensor, ...]  # each (…, hidden); the first is the cell's output
@@ -222,6 +222,15 @@ class RecurrentLayer(ProjectedLayer):
         return mixed, tuple(part[..., -1, :].clone() for part in states)
 
     def _pair(self, product: str) -> list[Tensor]:
-        """The weight of the input ("ih") or hidden ("hh") product, and its bias if it has one."""
+        """The weight of the input ("ih") or hidden ("hh") product, and its bias if it has one.
+
+        Raises:
+            ArgumentError: the cell has hooks, which would have no effect, since its weights are read step by step.
+        """
+        if has_hooks(self.recurrence):
+            raise ArgumentError(
+                f"recurrence: got hooks on the cell of {type(self).__name__}, needs none, since its weights are read; "
+                "hook the layer itself, or use torch.nn.utils.parametrize for its weights"
+            )
         names = ("weight", "bias") if self.recurrence.bias else ("weight",)
         return [getattr(self.recurrence, f"{name}_{product}_l0") for name in names]

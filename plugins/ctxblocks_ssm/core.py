@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctxblocks import ProjectedLayer
-from ctxblocks.numerics import falling_exp_floor, widen
+from ctxblocks import ProjectedLayer, project
+from ctxblocks.numerics import widen
 from ctxblocks_ssm.config import SSMConfig
-from ctxblocks_ssm.scan import decay
-from ctxblocks_ssm.signals import Signals, Steps, along_tokens, gated_norm
+from ctxblocks_ssm.convolution import complete, earlier
+from ctxblocks_ssm.scan import FORGOTTEN, decay
+from ctxblocks_ssm.signals import Signals, Steps, along_tokens, gated_norm, roomy
 
 
 class Carry(NamedTuple):
@@ -63,51 +64,41 @@ class SSMCore(ProjectedLayer):
     ) -> tuple[Tensor, Steps]:  # (…, n, convolved), and the steps
         """The inputs of the convolution, and the steps."""
         inner, convolved, heads = self.config.inner, self.config.convolved, self.config.heads
-        bias = None if self.in_proj.bias is None else self.in_proj.bias[inner:]
-        inputs, raw = F.linear(tokens, self.in_proj.weight[inner:], bias).split([convolved, heads], dim=-1)
-        size = F.softplus(widen(raw) + widen(self.dt_bias)).clamp(*self.config.step_limit)
+        inputs, raw = project(self.in_proj, tokens, slice(inner, None)).split([convolved, heads], dim=-1)
+        size = roomy(F.softplus(raw + widen(self.dt_bias)).clamp(*self.config.step_limit))
         size = size.transpose(-1, -2).unflatten(-2, (self.config.groups, -1))
         rate = widen(self.A_log).double().exp().view(self.config.groups, -1, 1)
-        return inputs, Steps(size, (-rate * size).clamp(min=falling_exp_floor(size.dtype)))
+        return inputs, Steps(size, (-rate * size).clamp(min=FORGOTTEN))
 
     def _gate(
         self,
         tokens: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, n, inner)
         """`silu(z)`."""
-        inner = self.config.inner
-        bias = None if self.in_proj.bias is None else self.in_proj.bias[:inner]
-        return F.silu(widen(F.linear(tokens, self.in_proj.weight[:inner], bias)))
-
-    def _tap(self, back: int) -> Tensor:  # (convolved,)
-        """The weights of the convolution for the token `back` positions before."""
-        return widen(self.conv1d.weight[:, 0, -1 - back])
+        return roomy(F.silu(project(self.in_proj, tokens, slice(0, self.config.inner))))
 
     def _window(
         self,
         inputs: Tensor,  # (…, n, convolved)
         carry: Carry,
-    ) -> tuple[Tensor, Carry]:  # (…, n + 1, convolved)
-        """The convolution of the earlier tokens at each position and the next one, and what to carry on."""
+    ) -> tuple[Tensor, Carry]:  # (…, n + 1, w)
+        """What the convolution takes from the earlier tokens at each position and the next one, and what to carry on."""
         back, rows = self.config.conv - 1, inputs.shape[-2] + 1
         wide = widen(torch.cat([carry.inputs, inputs], dim=-2))
-        window = wide.new_zeros(*wide.shape[:-2], rows, wide.shape[-1])
-        for m in range(back):
-            window = torch.addcmul(window, wide[..., m : m + rows, :], self._tap(back - m))
+        zeros = wide.new_zeros(*wide.shape[:-2], rows, wide.shape[-1])
+        window = earlier(self.conv1d, [wide[..., m : m + rows, :] for m in range(back)], zeros)
         # a copy, so that the tensors of the block can be freed
         last = wide[..., rows - 1 :, :].to(inputs.dtype, copy=True)
         return window, Carry(last, carry.state)
 
     def _signals(
         self,
-        window: Tensor,  # (…, n, convolved)
+        window: Tensor,  # (…, n, w)
         inputs: Tensor,  # (…, n, convolved), or one row for all
     ) -> Signals:
         """The activated outputs of the convolution."""
         inner, groups, state = self.config.inner, self.config.groups, self.config.state
-        total = torch.addcmul(window, widen(inputs), self._tap(0))
-        if self.conv1d.bias is not None:
-            total = total + widen(self.conv1d.bias)
+        total = roomy(complete(self.conv1d, window, widen(inputs), self.norm_weight.dtype))
         x, B, C = F.silu(total).split([inner, groups * state, groups * state], dim=-1)
         x = x.unflatten(-1, (groups, self.config.heads // groups, -1)).transpose(-4, -3)
         return Signals(x, *(part.unflatten(-1, (groups, state)).transpose(-3, -2) for part in (B, C)))

@@ -5,18 +5,23 @@ The outputs of `S_i = e^{a_i} S_{i−1} + B_i u_iᵀ` are `C_iᵀ S_i`. Inside a
 *Transformers are SSMs* (arXiv 2405.21060), Section 6.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
-from ctxblocks.numerics import falling_exp
+from ctxblocks.numerics import alike, normal_exp
+
+FORGOTTEN = -1000.0  # log decays below it make a factor of 0 in every dtype
 
 
 def decay(
     log_decay: Tensor,  # (…), float64
     dtype: torch.dtype,
 ) -> Tensor:  # (…)
-    """`e^a` in `dtype` for `a ≤ 0`."""
-    return falling_exp(log_decay.to(dtype))
+    """`e^a` in `dtype` for `a ≤ 0`, and 0 where that is no normal number: what has decayed so far is forgotten."""
+    exponent = log_decay.to(dtype).clamp(max=0.0)
+    return normal_exp(exponent).masked_fill(exponent < math.log(torch.finfo(dtype).tiny), 0.0)
 
 
 def read_states(
@@ -28,6 +33,7 @@ def read_states(
     chunk: int,
 ) -> tuple[Tensor, Tensor]:  # (…, g, n, k, p), (…, g, s, k·p)
     """`C_iᵀ S_i` for `i = 1 … n`, and `S_n`."""
+    values, keys, readers, state = alike(values, keys, readers, state)
     rows = [values[..., :0, :, :]]
     for start in range(0, values.shape[-3], chunk):
         part = slice(start, start + chunk)

@@ -5,6 +5,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ctxblocks.numerics import scaled, within_range
+
+MOST = 1e6  # signals, steps and gates up to which their products stay within the range of float32
+
+
+def roomy(x: Tensor) -> Tensor:
+    """`x`, in float64 where products of it might leave the range of float32."""
+    return x if x.dtype == torch.float64 or within_range(x, 0.0, MOST) else x.double()
+
 
 class Signals(NamedTuple):
     """The activated outputs of the convolution: `x` and `B` are written into the states, `C` reads from them."""
@@ -32,8 +41,6 @@ def gated_norm(
     eps: float,
 ) -> Tensor:  # (…, n, g·c)
     """`r / √(mean r² + eps)` over each group with `r = read ⊙ gate`; `r` is scaled first, so that no square overflows."""
-    gated = read * torch.unflatten(gate, -1, read.shape[-2:])
-    scale = gated.detach().abs().amax(-1, keepdim=True).clamp(min=1.0)
-    unit = gated / scale
+    unit, scale = scaled(read * torch.unflatten(gate, -1, read.shape[-2:]), least=1.0)
     square = unit.square().mean(-1, keepdim=True) + eps / scale.square()
     return (unit * square.rsqrt()).flatten(-2)

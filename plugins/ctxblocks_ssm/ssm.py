@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctxblocks.numerics import widen
+from ctxblocks.numerics import alike
+from ctxblocks_ssm.convolution import earlier
 from ctxblocks_ssm.core import Carry, SSMCore
 from ctxblocks_ssm.scan import decay, read_states
 from ctxblocks_ssm.signals import Signals, Steps, along_tokens
@@ -39,7 +40,8 @@ class SSM(SSMCore):
         x, B, C = self._signals(self._window(inputs[..., :-1, :], self._start(tokens))[0], inputs)
         weights = self._weights(steps)  # (…, g, k, n + 1)
         scores = B @ C[..., -1:, :].transpose(-1, -2)  # (…, g, n + 1, 1)
-        read = ((weights * scores.transpose(-1, -2)).unsqueeze(-2) @ x.transpose(-3, -2)).transpose(-3, -2)
+        weighted, values = alike((weights * scores.transpose(-1, -2)).unsqueeze(-2), x.transpose(-3, -2))
+        read = (weighted @ values).transpose(-3, -2)
         skip = self._skips().unsqueeze(-1) * x[..., -1:, :, :]  # (…, g, 1, k, p)
         return self._norm(read + skip, self._gate(query.unsqueeze(-2))).squeeze(-2)
 
@@ -146,16 +148,15 @@ class SSM(SSMCore):
         own = self._signals(window[..., -1:, :], inputs[..., -1:, :])
         weights = along_tokens(self._weights(steps))  # (…, g, n + 1, k, 1)
 
-        def terms(earlier: Tensor, part: slice) -> Tensor:  # (…, g, rows, k, p)
-            x, B, _ = self._signals(earlier, inputs[..., part, :])
+        def terms(before: Tensor, part: slice) -> Tensor:  # (…, g, rows, k, p)
+            x, B, _ = self._signals(before, inputs[..., part, :])
             return weights[..., part, :, :] * (B * own.C).sum(-1)[..., None, None] * x
 
         tail = slice(full, context.shape[-2])
         tails = terms(window[..., tail, :], tail).flip(-3).cumsum(-3).flip(-3)
         total = F.pad(tails, (0, 0, 0, 0, 0, 1)) + self._own(own, Steps(*(s[..., -1:] for s in steps)))
         for m in range(full):  # the token m positions after the cut has m tokens before it
-            earlier = torch.zeros_like(window[..., :rows, :])
-            for back in range(1, m + 1):
-                earlier = torch.addcmul(earlier, widen(inputs[..., m - back : m - back + rows, :]), self._tap(back))
-            total = total + terms(earlier, slice(m, m + rows))
+            near = [inputs[..., at : at + rows, :] for at in range(m)]
+            zeros = torch.zeros_like(inputs[..., :rows, :])
+            total = total + terms(earlier(self.conv1d, [zeros] * (full - m) + near, zeros), slice(m, m + rows))
         return self._norm(total, self._gate(query.unsqueeze(-2)))

@@ -73,7 +73,7 @@ def test_the_factor_of_a_slow_decay_keeps_its_digits() -> None:
     """At `1 − a = 1e-7` the factor `√(1 − a²)` is correct to rounding in float32, where `1 − a·a` has a large error."""
     layer = kept(small(GriffinConfig(width=4), 512, 6), -1e-7)
     u = draw(1, 5, 4)
-    factor = (layer.lru.steps(u)[2] / layer.lru.steps(u, RESET)[2]).double()
+    factor = (layer.lru(u)[2] / layer.lru(u, RESET)[2]).double()
     exact = (1 - torch.tensor(-2e-7, dtype=torch.float64).exp()).sqrt()
     # Λ ≈ −17.5 has an error of u|Λ| in float32, of which the root takes half
     assert ((factor - exact).abs() <= (18 + 8) * UNIT[torch.float32] * exact).all()

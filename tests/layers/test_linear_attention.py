@@ -65,7 +65,7 @@ def test_against_lightning_attention(features: str, normalize: bool, decay: tupl
 
 def silent(features: str) -> Iterator[tuple[LinearAttention, Tensor, Tensor]]:
     """Layers, queries and contexts whose features are all zero, or so small that their products underflow."""
-    depth = {"relu": -1.0, "elu": -60.0, "softplus": -60.0}[features]
+    depth = {"relu": -1.0, "elu": -400.0, "softplus": -400.0}[features]
     for decay in (None, 0.5):
         layer = LinearAttention(LinearAttentionConfig(width=4, heads=1, features=features, decay=decay))
         for parameter in (layer.query.weight, layer.key.weight):

@@ -57,7 +57,7 @@ def griffin(layer: Any, tokens: Tensor) -> Tensor:
         conv, inner = layer.config.conv, layer.config.state_width
         padded = F.pad(layer.linear_x(tokens).mT, (conv - 1, 0))
         u = F.conv1d(padded, layer.conv_weight.unsqueeze(1), layer.conv_bias, groups=inner).mT
-        lost = 1 - torch.exp(2 * layer.lru.steps(u)[0])
+        lost = 1 - torch.exp(2 * layer.lru(u)[0])
         roundings = roundings * (layer.width + conv + inner + float((1 / lost).detach().max()))
     return roundings * SINGLE * test_griffin.magnitude(layer, tokens)
 

@@ -14,7 +14,6 @@ from layers.definitions import UNIT, arguments, draw_double, scales, sizes
 from torch import Tensor
 
 from ctxblocks import ArgumentError
-from ctxblocks.numerics import falling_exp_floor
 
 CONFIGS: list[SSMConfig] = list(ctxblocks_layers()[0].examples)
 configs, seeds = st.sampled_from(CONFIGS), st.integers(0, 10**6)
@@ -130,12 +129,14 @@ def test_the_norm_of_a_large_read_does_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_decays_never_underflow(dtype: torch.dtype) -> None:
-    """Below the floor a decay is constant, a normal number; at or above zero it is one."""
-    decays = decay(torch.tensor([-1e9, falling_exp_floor(dtype) - 1, -1.0, 0.0, 5.0], dtype=torch.float64), dtype)
+def test_decays_are_normal_numbers_or_zero(dtype: torch.dtype) -> None:
+    """Where a decay would be no normal number it is 0, so that no forgotten token weighs anything; at or above zero it is one."""
+    lowest = math.log(torch.finfo(dtype).tiny)
+    decays = decay(torch.tensor([-1e9, lowest - 1, -1.0, 0.0, 5.0, lowest + 1], dtype=torch.float64), dtype)
     assert decays.dtype == dtype
-    assert decays[0] == decays[1] > torch.finfo(dtype).tiny
-    assert decays.tolist()[3:] == [1.0, 1.0]
+    assert decays[0] == decays[1] == 0
+    assert decays[5] > torch.finfo(dtype).tiny
+    assert decays.tolist()[3:5] == [1.0, 1.0]
     assert decays[2] == torch.exp(torch.tensor(-1.0, dtype=dtype))
 
 
