@@ -1,7 +1,7 @@
 from .algebra.low_rank import LowRank as LowRank
 from .algebra.operator import ContextOperator as ContextOperator, OperatorProduct as OperatorProduct
 from .algebra.solvers import Augmented as Augmented, LeastNorm as LeastNorm, Metric as Metric, Solver as Solver
-from .base.checks import inside_transform as inside_transform
+from .base.checks import inside_transform as inside_transform, readable as readable
 from .base.errors import (
     ArgumentError as ArgumentError,
     CtxblocksError as CtxblocksError,

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctxblocks import ProjectedLayer
+from ctxblocks import ProjectedLayer, foldable
 from ctxblocks.numerics import dot, widen
 from ctxblocks_attention.config import SelfAttentionConfig
 from ctxblocks_attention.fused import Reads, attend, causal_with_self
@@ -44,15 +44,23 @@ class SelfAttention(ProjectedLayer):
         query: Tensor,  # (…, d)
         context: Tensor,  # (…, n, d)
     ) -> Tensor:  # (…, heads · head_width)
-        """The averages of the heads, concatenated; tokens are averaged before `W_v`. Without context, the query's own value."""
+        """The averages of the heads, concatenated, of tokens before a plain `W_v`. Without context, the query's own value."""
         if context.shape[-2] == 0:
             own: Tensor = self.v_proj(query).unflatten(-1, (self.kv_heads, -1)).repeat_interleave(self.group, dim=-2)
             return own.flatten(-2)
         tokens = torch.cat((context, query.unsqueeze(-2)), dim=-2)  # (…, n + 1, d)
         distances = torch.arange(-context.shape[-2], 1, device=query.device)
         weights = torch.softmax(self._scores(query, (tokens,), distances), dim=-1)  # (…, heads, n + 1)
-        means = weights @ tokens.to(weights.dtype)  # (…, heads, d)
-        return self._values_of(means.to(query.dtype)).flatten(-2)
+        if foldable(self.v_proj):
+            means = weights @ tokens.to(weights.dtype)  # (…, heads, d)
+            return self._values_of(means.to(query.dtype)).flatten(-2)
+        values = (
+            self.v_proj(tokens).unflatten(-1, (self.kv_heads, -1)).movedim(-2, -3)
+        )  # (…, kv_heads, n + 1, head_width)
+        mixed = weights.unflatten(-2, (self.kv_heads, -1)) @ values.to(
+            weights.dtype
+        )  # (…, kv_heads, group, head_width)
+        return mixed.flatten(-3).to(query.dtype)
 
     def finish(self, query: Tensor, projected: Tensor) -> Tensor:  # (…, d) each
         """The projection, plus the query if the layer has a skip connection."""
@@ -176,14 +184,14 @@ class SelfAttention(ProjectedLayer):
         """The outputs for the query after the first `0 … n` of these tokens; narrow tokens are averaged before `W_v`."""
         own = query.unsqueeze(-2)
         distances = -torch.arange(context.shape[-2] + 1, device=query.device)
-        if self.width < self.head_width:
+        if self.width < self.head_width and foldable(self.v_proj) and foldable(self.projection):
             tokens = torch.cat((own, context), dim=-2)
             scores = self._scores(query, (tokens,), distances)  # (…, heads, n + 1)
             means = self._average(scores, tokens.to(scores.dtype))  # (…, heads, n + 1, d)
             return self.finish(own, self._projected_values(means).to(query.dtype))
         scores = self._scores(query, (own, context), distances)
-        parts = [self.v_proj(tokens).unflatten(-1, (self.kv_heads, -1)).transpose(-3, -2) for tokens in (own, context)]
-        values = torch.cat(parts, dim=-2).to(scores.dtype)  # (…, kv_heads, n + 1, head_width)
+        parts = [self.v_proj(tokens).unflatten(-1, (self.kv_heads, -1)) for tokens in (own, context)]
+        values = torch.cat(parts, dim=-3).transpose(-3, -2).to(scores.dtype)  # (…, kv_heads, n + 1, head_width)
         mixed = self._average(scores.unflatten(-2, (self.kv_heads, -1)), values).flatten(-4, -3)
         return self._finished(own, mixed.to(query.dtype))
 
@@ -203,18 +211,15 @@ class SelfAttention(ProjectedLayer):
         parts: tuple[Tensor, ...],  # each (…, m, d), n tokens in all
         distances: Tensor,  # (n,), positions of the tokens relative to the query
     ) -> Tensor:  # (…, heads, n), float32 for half types
-        """`q·k_j / sqrt(head_width)` of one query; without positions as `(W_kᵀ q)·t_j + q·b_k`, which needs no keys."""
+        """`q·k_j / sqrt(head_width)` of one query; without positions and with a plain `W_k` as `(W_kᵀ q)·t_j + q·b_k`."""
         queries = widen(self.q_proj(query).unflatten(-1, (self.kv_heads, self.group, -1))) * self.scale
-        if self.rotary_base is not None:
+        if self.rotary_base is not None or not foldable(self.k_proj):
             keys = torch.cat([self.k_proj(tokens) for tokens in parts], dim=-2)
-            keys = rotate(keys.unflatten(-1, (self.kv_heads, -1)), distances, self.rotary_base)
+            keys = self._rotated(keys.unflatten(-1, (self.kv_heads, -1)), distances)
             return torch.flatten(queries @ widen(keys.movedim(-3, -1)), -3, -2)
         weight = widen(self.k_proj.weight.view(self.kv_heads, self.head_width, self.width))
         folded = torch.einsum("...grk,gkd->...grd", queries, weight).flatten(-3, -2)  # (…, heads, d)
-        columns = []
-        for tokens in parts:
-            columns.append(folded @ widen(tokens).mT)
-        scores = torch.cat(columns, dim=-1)
+        scores = torch.cat([folded @ widen(tokens).mT for tokens in parts], dim=-1)
         if not self.has_bias:
             return scores
         shift = torch.einsum("...grk,gk->...gr", queries, widen(self.k_proj.bias.view(self.kv_heads, -1)))

@@ -4,6 +4,7 @@ Here the axis of heads comes before that of rows: queries are `(…, heads, rows
 """
 
 import dataclasses
+import functools
 import math
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ctxblocks import inside_transform
 from ctxblocks.numerics import widen
+from ctxblocks_attention.derivatives import is_dual, twice_differentiable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +46,21 @@ def attend(
 ) -> Tensor:  # (…, heads, rows, f)
     """Softmax attention; row `i` attends to the columns marked in `seen`, or without it to columns `0 … i`.
 
-    Inside transforms of `torch.func`, which the fused kernels do not support, it is computed by plain products.
+    Inside transforms of `torch.func` and for forward-mode derivatives, which the fused kernels do not support, it is computed
+    by plain products, and so are second derivatives.
     """
-    if inside_transform() and not torch.compiler.is_compiling():
+    compiling = torch.compiler.is_compiling()
+    if (inside_transform() and not compiling) or is_dual(queries, keys, values):
         return _attend_plainly(queries, keys, values, scale, seen)
+    plainly = functools.partial(_attend_plainly, scale=scale, seen=seen)
     lead = queries.shape[:-3]
     q, k, v = (x.reshape(math.prod(lead), *x.shape[-3:]) for x in (queries, keys, values))
     grouped = queries.shape[-3] != keys.shape[-3]
-    mixed = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=seen, is_causal=seen is None, scale=scale, enable_gqa=grouped
+    fused = functools.partial(
+        F.scaled_dot_product_attention, attn_mask=seen, is_causal=seen is None, scale=scale, enable_gqa=grouped
     )
+    tracked = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    mixed = twice_differentiable(fused, plainly, q, k, v) if tracked and not compiling else fused(q, k, v)
     return mixed.reshape(*lead, *mixed.shape[-3:])
 
 
@@ -97,7 +104,8 @@ def _merges(reads: Reads) -> bool:
     tensors = (reads.queries, reads.keys, reads.values, reads.self_scores, reads.self_values)
     tracked = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     fits = reads.queries.shape[-3] == reads.keys.shape[-3] and reads.keys.shape[-2] > 0
-    return fits and reads.queries.device.type == "cpu" and not tracked and not inside_transform()
+    plain = reads.queries.device.type == "cpu" and not tracked and not inside_transform() and not is_dual(*tensors)
+    return fits and plain
 
 
 def banded_with_self(reads: Reads, window: int, block: int) -> Tensor:  # (…, heads, n + 1, f)

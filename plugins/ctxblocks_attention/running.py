@@ -6,10 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctxblocks import inside_transform
+from ctxblocks import readable
 from ctxblocks.numerics import falling_exp
 
-LEVEL = 60.0  # e^−60 ≈ 1e−26 is far above the smallest normal number, so that such sums keep their digits
+LEVEL = 30.0
+"""How far the overall maximum of level scores may be above the first.
+
+`falling_exp` is constant below `e^−60`, so that a token below this counts at most `e^−30 ≈ 1e−13` as much as the first one.
+"""
 
 
 def running_average(
@@ -34,7 +38,7 @@ def running_average(
 
 def _level(scores: Tensor) -> bool:
     """Whether no score is so far above the first that sums of exponentials relative to the overall maximum could underflow."""
-    if inside_transform() or scores.device.type != "cpu" or scores.numel() == 0:  # reads values, so not on a GPU
+    if not readable(scores) or scores.device.type != "cpu" or scores.numel() == 0:  # reads values, so not on a GPU
         return False
     return bool((scores.detach().amax(-1) - scores.detach()[..., 0] <= LEVEL).all())
 
