@@ -52,7 +52,8 @@ def check_vector(name: str, got: Tensor, width: int) -> None:
 def check_module(name: str, got: Tensor, module: nn.Module) -> None:
     """Raise unless `got` has the dtype and device of the module's parameters; under autocast nothing is checked."""
     first = next(module.parameters(), None)
-    if first is None or torch.is_autocast_enabled(got.device.type):
+    kind = got.device.type  # the meta device has no autocast
+    if first is None or (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
         return
     check_like(name, got, first, f"the parameters of {type(module).__name__}")
 

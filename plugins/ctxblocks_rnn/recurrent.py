@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 
 from ctxblocks import ArgumentError, ProjectedLayer, has_hooks, inside_transform
 from ctxblocks_rnn.config import RecurrentConfig
@@ -129,13 +130,14 @@ class RecurrentLayer(ProjectedLayer):
         tokens: Tensor,  # (…, n, d)
         start: State,  # each (…, hidden): s_0
     ) -> tuple[Tensor, State]:  # (…, n, hidden), each (…, hidden)
-        """`h_1 … h_n` and `s_n` by torch's fused pass; inside transforms, which that does not support, by `looped`."""
-        if inside_transform() or tokens.numel() == 0:
+        """`h_1 … h_n` and `s_n` by torch's fused pass; inside transforms and in forward mode, where it may fail, by `looped`."""
+        weights = [w for pair in zip(self._pair("ih"), self._pair("hh"), strict=True) for w in pair]
+        dual = any(unpack_dual(each).tangent is not None for each in (tokens, *start, *weights))
+        if inside_transform() or dual or tokens.numel() == 0:
             return self.looped(tokens, start)
         batch = tokens.shape[:-2]
         flat = tokens.reshape(math.prod(batch), *tokens.shape[-2:])
         before = tuple(part.reshape(1, len(flat), -1) for part in start)
-        weights = [w for pair in zip(self._pair("ih"), self._pair("hh"), strict=True) for w in pair]
         # train=True keeps what a backward pass needs, also in eval mode; its other effect, dropout, is off
         outputs, *state = self.fused()(
             flat, before if self.parts == 2 else before[0], weights, self.recurrence.bias, 1, 0.0, True, False, True
