@@ -54,12 +54,8 @@ class SelfAttention(ProjectedLayer):
         if foldable(self.v_proj):
             means = weights @ tokens.to(weights.dtype)  # (…, heads, d)
             return self._values_of(means.to(query.dtype)).flatten(-2)
-        values = (
-            self.v_proj(tokens).unflatten(-1, (self.kv_heads, -1)).movedim(-2, -3)
-        )  # (…, kv_heads, n + 1, head_width)
-        mixed = weights.unflatten(-2, (self.kv_heads, -1)) @ values.to(
-            weights.dtype
-        )  # (…, kv_heads, group, head_width)
+        values = self.v_proj(tokens).unflatten(-1, (self.kv_heads, -1)).movedim(-2, -3)  # (…, kv_heads, n + 1, f)
+        mixed: Tensor = weights.unflatten(-2, (self.kv_heads, -1)) @ values.to(weights.dtype)  # (…, kv_heads, group, f)
         return mixed.flatten(-3).to(query.dtype)
 
     def finish(self, query: Tensor, projected: Tensor) -> Tensor:  # (…, d) each

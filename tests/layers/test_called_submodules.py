@@ -1,4 +1,4 @@
-"""Submodules under hooks, adapters and parametrisations: every call of a recurrent layer uses them, and gradients reach them."""
+"""Submodules under hooks, adapters and parametrisations: every call of a layer uses them, and gradients reach them."""
 
 import copy
 from collections.abc import Callable
@@ -13,6 +13,8 @@ from ctxblocks import ArgumentError, ContextualLayer, create
 
 # one head, since normalised heads of width 1 do not depend on their query
 LAYERS: dict[str, dict[str, int]] = {
+    "self-attention": {"heads": 1},
+    "local-attention": {"heads": 1, "window": 3},
     "linear-attention": {"heads": 1},
     "delta-rule": {"heads": 1},
     "griffin": {},

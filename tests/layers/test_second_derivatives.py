@@ -1,4 +1,4 @@
-"""Recurrent layers under second derivatives, forward mode, and tensors without values."""
+"""Layers under second derivatives, forward mode, and tensors without values."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from ctxblocks import ContextualLayer, create
 from ctxblocks.exactness.tolerance import round_off
 
-NAMES = ("linear-attention", "delta-rule", "griffin", "ssm", "rnn", "gru", "lstm")
+NAMES = ("self-attention", "local-attention", "linear-attention", "delta-rule", "griffin", "ssm", "rnn", "gru", "lstm")
 CALLS = ("__call__", *METHODS)
 
 
