@@ -37,11 +37,11 @@ def test_averages_are_softmaxes(spread: float, falls: bool, dtype: torch.dtype) 
 
 
 def test_level_scores_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A single reference is used if no score exceeds the first by more than 60, however low others are."""
+    """A single reference is used if no score exceeds the first by more than 30, however low others are."""
     taken: list[str] = []
     level = _running._level_average
     monkeypatch.setattr(_running, "_level_average", lambda *args: (taken.append("level"), level(*args))[1])
-    for last, ways in ((59.0, ["level"]), (-1e4, ["level"]), (61.0, [])):
+    for last, ways in ((29.0, ["level"]), (-1e4, ["level"]), (31.0, [])):
         taken.clear()
         running_average(torch.tensor([[0.0, last]]), torch.ones(2, 1), 8)
         assert taken == ways
