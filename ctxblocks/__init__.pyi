@@ -20,7 +20,7 @@ from .blocks.block import ContextualBlock as ContextualBlock
 from .blocks.layer import ContextualLayer as ContextualLayer, ProjectedLayer as ProjectedLayer
 from .blocks.mixture import MixtureOfExperts as MixtureOfExperts
 from .blocks.networks import MLP as MLP, GatedMLP as GatedMLP, Network as Network
-from .blocks.projection import has_hooks as has_hooks, project as project
+from .blocks.projection import project as project
 from .blocks.read import Read as Read
 from .blocks.residual import ParallelBlock as ParallelBlock, PlainBlock as PlainBlock, ResidualBlock as ResidualBlock
 from .blocks.stack import Stack as Stack
@@ -29,6 +29,7 @@ from .blocks.weights import (
     LinearWeights as LinearWeights,
     RankOneChange as RankOneChange,
     foldable as foldable,
+    has_hooks as has_hooks,
     last_layer_key as last_layer_key,
 )
 from .exactness.verify import VerifyRow as VerifyRow, verify as verify

@@ -2,7 +2,6 @@
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.module import _has_any_global_hook
 
 from ctxblocks.blocks.weights import foldable
 from ctxblocks.numerics import accumulator, widen
@@ -24,11 +23,3 @@ def project(
     if x.dtype == weight.dtype != accumulator(x.dtype):
         x, weight, bias = widen(x), widen(weight), None if bias is None else widen(bias)
     return widen(F.linear(x, weight, bias))
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether a call of the module does more than its `forward`: by hooks, a `forward` of its own, or compiled."""
-    if "forward" in vars(module) or module._compiled_call_impl is not None:
-        return True
-    own = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(own) or _has_any_global_hook()

@@ -5,23 +5,30 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from ctxblocks.algebra.operator import ContextOperator
 from ctxblocks.algebra.solvers import LeastNorm
 from ctxblocks.numerics import widen
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a call of the module does more than its `forward`: by hooks, a `forward` of its own, or compiled.
+
+    Hooks that are registered for all modules at once do not count: profilers and counters set them in order to observe.
+    """
+    if "forward" in vars(module) or module._compiled_call_impl is not None:
+        return True
+    own = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(own)
+
+
 def foldable(module: nn.Module) -> bool:
     """Whether `module(x)` is `W x + b` of its stored weights and nothing else, so that `W` may be multiplied with others.
 
-    That holds for a plain `torch.nn.Linear` with a floating weight: without hooks (its own or those of all modules),
-    parametrisations and adapters, neither compiled nor with a `forward` of its own. Other modules have to be called.
+    That holds for a plain `torch.nn.Linear` with a floating weight: without hooks (see `has_hooks`), parametrisations and
+    adapters, neither compiled nor with a `forward` of its own. Other modules have to be called.
     """
-    if type(module) is not nn.Linear or "forward" in vars(module) or module._compiled_call_impl is not None:
-        return False
-    own = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    if any(own) or _has_any_global_hook():
+    if type(module) is not nn.Linear or has_hooks(module):
         return False
     weight = module._parameters.get("weight")  # a weight that another module computes is no parameter
     return weight is not None and type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
