@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
-from ctxblocks.validators import seed_of
 
 Json = Annotated[
     bool,
@@ -17,8 +16,14 @@ Json = Annotated[
 
 def _seed(_: Any, tokens: Sequence[Token]) -> int:
     """The seed of an option's text; cyclopts itself would round 2.5."""
+    from ctxblocks.base.errors import ArgumentError
+    from ctxblocks.validators import seed_of
+
     text = tokens[0].value
-    return seed_of(int(text) if text.strip().lstrip("+-").isdecimal() else text, "--seed")  # type: ignore[arg-type]
+    try:
+        return seed_of(int(text) if text.strip().lstrip("+-").isdecimal() else text)  # type: ignore[arg-type]
+    except ArgumentError as error:
+        raise ValueError(str(error).removeprefix("seed: ")) from None
 
 
 Seed = Annotated[int, Parameter(name="--seed", help="Random seed.", converter=_seed)]

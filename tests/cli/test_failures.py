@@ -26,7 +26,7 @@ from ctxblocks.registration.plugins import installed
         ),
         ("layers --bogus", "Unknown option: --bogus. See ctxblocks layers --help."),
         ("layers --device tpu", 'Invalid value "tpu" for --device. Choose from: "auto", "cpu", "cuda".'),
-        ("layers --seed x", 'Invalid value for --seed: unable to convert "x" into int. See ctxblocks layers --help.'),
+        ("layers --seed x", "Invalid value for --seed: got 'x', needs an integer from 0 to 2**64 - 1"),
         ("layers --seed", 'Command "layers" parameter --seed requires an argument. See ctxblocks layers --help.'),
         ("layers extra", "Unused Tokens: ['extra']. See ctxblocks layers --help."),
     ],
