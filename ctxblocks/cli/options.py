@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
-
 Json = Annotated[
     bool,
     Parameter(
