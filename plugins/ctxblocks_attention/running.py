@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ctxblocks import readable
-from ctxblocks.numerics import falling_exp
+from ctxblocks_attention.weights import vanishing_exp
 
 LEVEL = 30.0
 """How far the overall maximum of level scores may be above the first.
 
-`falling_exp` is constant below `e^−60`, so that a token below this counts at most `e^−30 ≈ 1e−13` as much as the first one.
+`vanishing_exp` is 0 below `e^−86` in float32, so that a token it leaves out counts less than `e^−56` as much as the first.
 """
 
 
@@ -31,7 +31,7 @@ def running_average(
         return _level_average(scores, values)
     peaks = scores.detach().cummax(-1).values  # (…, r, n)
     with_one = F.pad(values, (0, 1), value=1.0).unsqueeze(-3)  # (…, 1, n, d + 1)
-    terms = falling_exp(scores - peaks).unsqueeze(-1) * with_one  # (…, r, n, d + 1)
+    terms = vanishing_exp(scores - peaks).unsqueeze(-1) * with_one  # (…, r, n, d + 1)
     sums = _decayed_sums(peaks, terms, chunk)
     return sums[..., :-1] / sums[..., -1:]
 
@@ -48,7 +48,7 @@ def _level_average(
     values: Tensor,  # (…, n, d)
 ) -> Tensor:  # (…, r, n, d)
     """`running_average` of level scores: running sums of `e^{s_j − M} v_j` over those of `e^{s_j − M}`."""
-    weights = falling_exp(scores - scores.detach().amax(-1, keepdim=True)).unsqueeze(-2)  # (…, r, 1, n)
+    weights = vanishing_exp(scores - scores.detach().amax(-1, keepdim=True)).unsqueeze(-2)  # (…, r, 1, n)
     sums = (weights * values.mT.unsqueeze(-3)).cumsum(-1)  # (…, r, d, n)
     return (sums / weights.cumsum(-1)).mT
 
@@ -74,7 +74,7 @@ def running_average_wide(
     held = _sums(ends[..., :-1], totals.transpose(-3, -2)[..., :-1, :], tile)  # (…, r, c − 1, d + 1)
     held = F.pad(held, (0, 0, 1, 0)).transpose(-3, -2)  # (…, c, r, d + 1), the sums before each tile
     before = torch.cat((m[..., :1, :, 0], m[..., :-1, :, -1]), dim=-2)  # (…, c, r), the maxima before each tile
-    far = falling_exp(before.unsqueeze(-1) - m)  # (…, c, r, q)
+    far = vanishing_exp(before.unsqueeze(-1) - m)  # (…, c, r, q)
     whole = torch.addcmul(sums, far, held[..., -1:])
     mixed = ((near / whole.unsqueeze(-1)).flatten(-3, -2) @ v).unflatten(-2, (-1, tile))  # (…, c, r, q, d)
     mixed = torch.addcmul(mixed, (far / whole).unsqueeze(-1), held[..., :-1].unsqueeze(-2))
@@ -97,7 +97,7 @@ def _sums(
     ends = m[..., :-1, -1]
     held = F.pad(_sums(ends, near[..., :-1, -1, :], tile), (0, 0, 1, 0)).unsqueeze(-2)  # (…, c, 1, d)
     before = torch.cat((m[..., :1, 0], ends), dim=-1).unsqueeze(-1)  # (…, c, 1)
-    return torch.addcmul(near, falling_exp(before - m).unsqueeze(-1), held).flatten(-3, -2)[..., :n, :]
+    return torch.addcmul(near, vanishing_exp(before - m).unsqueeze(-1), held).flatten(-3, -2)[..., :n, :]
 
 
 def _weights(
@@ -105,7 +105,7 @@ def _weights(
     peaks: Tensor,  # (…, q): M, the largest of s_1 … s_i and all scores before
 ) -> Tensor:  # (…, q, q)
     """`e^{s_j − M_i}` for `j ≤ i`, else 0."""
-    return falling_exp(scores.unsqueeze(-2) - peaks.unsqueeze(-1)).tril()
+    return vanishing_exp(scores.unsqueeze(-2) - peaks.unsqueeze(-1)).tril()
 
 
 def _decayed_sums(
@@ -127,7 +127,7 @@ def _decayed_sums(
     carried = _decayed_sums(ends, local[-1][..., :-1, :], chunk)  # (…, c − 1, d)
     carried = F.pad(carried, (0, 0, 1, 0))  # nothing enters the first chunk
     before = torch.cat((peaks[..., 0, :1], ends), dim=-1).unsqueeze(-1)  # (…, c, 1)
-    decays = falling_exp(before - peaks).movedim(-1, 0).unsqueeze(-1)  # (chunk, …, c, 1)
+    decays = vanishing_exp(before - peaks).movedim(-1, 0).unsqueeze(-1)  # (chunk, …, c, 1)
     sums = torch.addcmul(torch.stack(local), decays, carried)  # (chunk, …, c, d)
     return sums.movedim(0, -2).flatten(-3, -2)[..., :n, :]
 
@@ -137,7 +137,7 @@ def _step_by_step(
     terms: Tensor,  # (…, n, d)
 ) -> list[Tensor]:  # n of (…, d)
     """The recurrence itself, one row after another."""
-    decays = falling_exp(peaks[..., :-1] - peaks[..., 1:]).unsqueeze(-1).unbind(-2)  # n − 1 of (…, 1)
+    decays = vanishing_exp(peaks[..., :-1] - peaks[..., 1:]).unsqueeze(-1).unbind(-2)  # n − 1 of (…, 1)
     rows = list(terms.unbind(-2))
     for i, decay in enumerate(decays, start=1):
         rows[i] = torch.addcmul(rows[i], decay, rows[i - 1])

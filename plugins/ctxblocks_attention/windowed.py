@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctxblocks.numerics import falling_exp
+from ctxblocks_attention.weights import vanishing_exp
 
 WEIGHTS = 2**20
 """Weights held in memory at a time, unless one tile alone has more."""
@@ -45,8 +45,8 @@ def _averages(
     peaks = _peaks(s.detach(), s_before.detach(), own.detach())  # (c, …, r, w)
     front = torch.ones(window, window, dtype=torch.bool, device=s.device).tril()
     seen = torch.where(front, s.unsqueeze(-2), s_before.unsqueeze(-2))  # (c, …, r, w, w)
-    weights = falling_exp(seen - peaks.unsqueeze(-1))
-    alone = falling_exp(own - peaks)  # (c, …, r, w)
+    weights = vanishing_exp(seen - peaks.unsqueeze(-1))
+    alone = vanishing_exp(own - peaks)  # (c, …, r, w)
     whole = (weights.sum(-1) + alone).unsqueeze(-1)
     weights = (weights / whole).flatten(-3, -2)  # (c, …, r·w, w)
     front = front.repeat(s.shape[-2], 1)  # (r·w, w)

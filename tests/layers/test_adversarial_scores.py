@@ -54,3 +54,23 @@ def test_every_prefix_keeps_its_digits(form: str, kind: str, dtype: torch.dtype)
         bound = torch.finfo(dtype).eps * (2 + n) * values.double().abs().max()
         worst = max(worst, float((call(scores, values) - right).abs().max() / bound))
     assert worst <= 1
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 1e30), (torch.float64, 1e200)])
+@pytest.mark.parametrize("below", [400.0, 1e4, 1e30])
+@pytest.mark.parametrize("form", ["narrow", "level", "wide", "windowed"])
+def test_tokens_without_weight_do_not_count(form: str, below: float, dtype: torch.dtype, size: float) -> None:
+    """A token so far below the others that its weight is 0 leaves no trace, however large its value."""
+    generator = torch.Generator().manual_seed(0)
+    below = max(below, 2000.0) if dtype == torch.float64 else below
+    scores = torch.rand(2, 40, dtype=torch.float64, generator=generator).to(dtype)
+    values = torch.randn(40, 2, dtype=torch.float64, generator=generator).to(dtype)
+    scores[:, -1] += 50.0 if form == "narrow" else 0.0  # above LEVEL
+    scores[:, 10], values[10] = -below, size
+    window = 4 if form == "windowed" else 40
+    right = by_definition(scores.double(), values.double(), window)
+    got = {"wide": running_average_wide, "windowed": windowed_average}.get(form, running_average)(
+        scores, values, {"wide": 8, "windowed": 4}.get(form, 16)
+    )
+    values[10] = 0.0
+    assert (got - right).abs().max() <= torch.finfo(dtype).eps * 42 * values.double().abs().max()
