@@ -185,10 +185,12 @@ def test_a_token_stops() -> None:
 def test_what_cannot_be_replayed_is_refused() -> None:
     """No step, too few positions for the response, no logits, and tokens that read later ones."""
     model = lively("llama")
-    with pytest.raises(ArgumentError, match="max_new_tokens: got 0, needs at least 1"):
+    with pytest.raises(ArgumentError, match="max_new_tokens: got 0, needs an integer ≥ 1"):
         replay(model, prompt(), 0)
     with pytest.raises(ShapeError, match="got 7 tokens and 58 more, needs at most 64"):
-        replay(model, prompt(), 59)
+        replay(lively("gpt2"), prompt(), 59)
+    with pytest.warns(UserWarning, match="got 7 tokens and 58 more, more than the 64"):
+        assert len(replay(model, prompt(), 59).tokens) == 59
     assert len(replay(model, prompt(57), 8).tokens) == 8
     with pytest.raises(ArgumentError, match="site: got 'head'"):
         replay(model, prompt(), 1, site="head")  # type: ignore[arg-type]
