@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ctxblocks.algebra.solvers import Augmented, LeastNorm, Solver
-from ctxblocks.base.errors import DegenerateQueryError
+from ctxblocks.base.errors import DegenerateQueryError, NonFiniteError
 from ctxblocks.blocks.block import ContextualBlock
 from ctxblocks.blocks.update import ImplicitUpdate, Place, Site
 from ctxblocks.exactness.measure import Measure, Transferred
@@ -54,6 +54,8 @@ def solve(
     """
     try:
         return transfer(block, query, context, reduced, solver=solver, site=site, place=place)
+    except NonFiniteError:  # counts as an infinite error, instead of ending the rows of other layers
+        return transfer(block, query, context, reduced, solver=solver, site=site, place=place, check=False)
     except DegenerateQueryError as error:
         if "place='output-bias'" in str(error):
             return solve(block, query, context, reduced, solver=solver, site=site)

@@ -22,7 +22,7 @@ from ctxblocks.exactness.kinds import KINDS, admits, build, make_layer
 from ctxblocks.exactness.measure import Measure
 from ctxblocks.registration.requests import device_of, specs_of
 from ctxblocks.registration.specs import LayerSpec
-from ctxblocks.validators import at_least, integer_at_least, seed_of
+from ctxblocks.validators import integer_at_least, seed_of
 
 BATCH = 8  # queries in one batch
 TOKENS = 6  # length of the longest context
@@ -129,7 +129,6 @@ def plan_verify(
     seed: int,
 ) -> VerifyPlan:
     """Check the arguments of `verify` and list the rows to compute."""
-    at_least(1).check("examples", examples)
     integer_at_least(1).check("examples", examples)
     examples, seed = int(examples), seed_of(seed)
     place, rows, notes = device_of(device), [], []

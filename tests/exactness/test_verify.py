@@ -210,7 +210,7 @@ def test_the_command_notes_a_missing_operation(capsys: pytest.CaptureFixture[str
     [
         ("nobody", "layer: got 'nobody', needs one of "),
         ("rnn --dtype int8", 'Invalid value "int8" for --dtype.'),
-        ("rnn --examples 0", "examples: got 0, needs at least 1"),
+        ("rnn --examples 0", "examples: got 0, needs an integer ≥ 1"),
         ("rnn --device tpu", 'Invalid value "tpu" for --device.'),
     ],
 )
